@@ -1,0 +1,1 @@
+"""Segmentation on data sets in nnU-Net layout: check, plan, prepare, train, predict, evaluate."""

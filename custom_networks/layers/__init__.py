@@ -1,0 +1,1 @@
+"""Modules built from the operators and torch.nn: mixers, embeddings, convolution blocks."""

@@ -1,0 +1,1 @@
+"""Published network families, one a file."""
