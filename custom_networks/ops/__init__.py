@@ -1,0 +1,10 @@
+"""Sequence operators of the Mamba family, on whatever backend the machine offers.
+
+Letters used everywhere below: ``B`` batch, ``L`` length, ``D`` channels, ``N`` state size, ``H`` heads, ``P`` head
+width, ``G`` groups, ``W`` width of a convolution, ``T`` steps of a chunk.
+"""
+
+from custom_networks.ops.backend import backend_info, set_backend
+from custom_networks.ops.functional import causal_conv1d, selective_scan, ssd_scan
+
+__all__ = ["backend_info", "causal_conv1d", "selective_scan", "set_backend", "ssd_scan"]
