@@ -96,6 +96,4 @@ def assert_gradient(name: str, ours: torch.Tensor | None, theirs: torch.Tensor, 
     assert ours.shape == theirs.shape, f"{name}: shape {tuple(ours.shape)}, expected {tuple(theirs.shape)}"
     scale = theirs.double().abs().max().item()
     error = (ours.double() - theirs.double()).abs().max().item()
-    assert error <= rtol * scale, (
-        f"{name}: error {error:.3g} of largest {scale:.3g}, tolerance {rtol:.3g}"
-    )
+    assert error <= rtol * scale, f"{name}: error {error:.3g} of largest {scale:.3g}, tolerance {rtol:.3g}"
