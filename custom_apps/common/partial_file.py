@@ -16,7 +16,8 @@ def partial_file(path: str | Path, ending: str | None = None) -> Iterator[Path]:
 
     Args:
         path: the file to write; its folder is made when missing, an existing file is replaced.
-        ending: ending that the temporary name must keep, because writers choose the format by it; by default the last suffix.
+        ending: ending that the temporary name must keep, because writers choose the format by it; by default the last
+            suffix.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

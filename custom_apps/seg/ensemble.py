@@ -12,8 +12,8 @@ class EnsembleNetwork(nn.Module):
     """Mean of the logits of several networks, as nnU-Net averages over folds (Isensee et al. 2021).
 
     Args:
-        networks: at least one, all with the same heads; of those that return a list, as under deep supervision, the first entry
-            counts.
+        networks: at least one, all with the same heads; of those that return a list, as under deep supervision, the
+            first entry counts.
 
     Raises:
         ValueError: for an empty list.

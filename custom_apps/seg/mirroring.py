@@ -1,4 +1,4 @@
-"""Test-time mirroring: logits averaged over flips, with labels of the left and right side exchanged where that matters."""
+"""Test-time mirroring: logits averaged over flips, left and right labels exchanged where that matters."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def mirrored_logits(
 ) -> torch.Tensor:
     """Mean of the logits over every combination of flips, each flipped back.
 
-    The mean is taken of logits, not of probabilities (nnU-Net, Isensee et al. 2021; left-right exchange as in U-Mamba2).
+    The mean is taken of logits, not of probabilities (nnU-Net, Isensee et al. 2021; left-right exchange as in
+    U-Mamba2).
 
     Args:
         predict: patches (B, C, *S) to logits (B, heads, *S).

@@ -18,21 +18,23 @@ from custom_apps.seg.windows import gaussian_importance, padding_to, window_star
 class PatchwiseInferer(Inferer):
     """Sliding window over an image with equally spaced patches, Gaussian weights and test-time mirroring.
 
-    The rule of nnU-Net (Isensee et al. 2021), which U-Mamba and U-Mamba2 share: pad symmetrically with zeros to at least one
-    patch; equally spaced patches; logits times Gaussian weights, summed and divided by the summed weights. It deviates in summing
-    in float32 where they sum in float16. :class:`monai.inferers.SlidingWindowInferer` differs in the positions (fixed step, last
-    patch moved inwards), in the weights (its Gaussian is never cut off) and has no mirroring.
+    The rule of nnU-Net (Isensee et al. 2021), which U-Mamba and U-Mamba2 share: pad symmetrically with zeros to at
+    least one patch; equally spaced patches; logits times Gaussian weights, summed and divided by the summed weights.
+    It deviates in summing in float32 where they sum in float16. :class:`monai.inferers.SlidingWindowInferer` differs
+    in the positions (fixed step, last patch moved inwards), in the weights, and has no
+    mirroring.
 
-    A patch with one axis less than the image predicts slice by slice along the first spatial axis, as ``2d`` configurations do on
-    volumes.
+    A patch with one axis less than the image predicts slice by slice along the first spatial axis, as ``2d``
+    configurations do on volumes.
 
     Args:
         patch_size: patch edge per axis.
         step_ratio: largest step between patches as a share of their edge (nnU-Net's ``tile_step_size``).
         sw_batch_size: patches per call of the network.
-        mirror_axes: patch axes flipped at test time; all their combinations are averaged. U-Mamba was published without.
-        exchange: labels that trade places when the left-right axis is flipped; a :class:`LabelExchange`, or its two arguments
-            as a dictionary ``{"pairs": ..., "axis": ...}``.
+        mirror_axes: patch axes flipped at test time; all their combinations are averaged. U-Mamba was published
+            without.
+        exchange: labels that trade places when the left-right axis is flipped; a :class:`LabelExchange`, or its two
+            arguments as a dictionary ``{"pairs": ..., "axis": ...}``.
         sw_device: where patches are predicted; by default where the input is.
         device: where logits are summed and returned; by default where the input is.
         cpu_thresh: voxels of the image above which logits are summed on the CPU, when ``device`` is not given.
@@ -73,8 +75,8 @@ class PatchwiseInferer(Inferer):
 
         Args:
             inputs: shape (B, C, *S).
-            network: patches (b, C, *patch_size) to logits (b, heads, *patch_size); of a list, as under deep supervision, the
-                first entry is taken.
+            network: patches (b, C, *patch_size) to logits (b, heads, *patch_size); of a list, as under deep
+                supervision, the first entry is taken.
             args: passed on to the network.
             kwargs: passed on to the network.
 

@@ -14,8 +14,8 @@ from scipy.ndimage import gaussian_filter
 def window_starts(image_size: Sequence[int], patch_size: Sequence[int], step_ratio: float = 0.5) -> list[list[int]]:
     """First voxel of every window along each axis, equally spaced from border to border.
 
-    The distance between neighbours is at most ``step_ratio * patch_size`` (apart from rounding to voxels) and the last window
-    ends at the last voxel (nnU-Net, Isensee et al. 2021).
+    The distance between neighbours is at most ``step_ratio * patch_size`` (apart from rounding to voxels) and the
+    last window ends at the last voxel (nnU-Net, Isensee et al. 2021).
 
     Args:
         image_size: voxels per axis.
@@ -48,8 +48,9 @@ def gaussian_importance(
 ) -> torch.Tensor:
     """Weight of each voxel of a window: a Gaussian about the middle voxel with the given largest value.
 
-    Standard deviation ``sigma_scale * edge`` per axis, cut off at four of them; where that leaves a zero the smallest positive
-    weight stands, so that a voxel seen only by the corner of a window has a defined mean (nnU-Net, Isensee et al. 2021).
+    Standard deviation ``sigma_scale * edge`` per axis, cut off at four of them; where that leaves a zero the smallest
+    positive weight stands, so that a voxel seen only by the corner of a window has a defined mean (nnU-Net, Isensee
+    et al. 2021).
 
     Args:
         patch_size: window edge per axis.
