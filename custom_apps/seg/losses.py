@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from custom_apps.seg.deep_supervision import DeepSupervisionLoss
 from custom_apps.seg.soft_dice import SoftDice, one_hot
+
+if TYPE_CHECKING:
+    from custom_apps.seg.prepared import PreparedDataset
 
 
 class DiceCrossEntropyLoss(nn.Module):
@@ -110,3 +115,23 @@ class RegionDiceCrossEntropyLoss(nn.Module):
             logits, members.to(logits.dtype), counts.to(logits.dtype).expand_as(logits), reduction="sum"
         )
         return entropy / (counts.sum() * logits.shape[1]).clamp_min(1) + dice
+
+
+def loss_for(
+    prepared: PreparedDataset, smooth: float = 1e-5, deep_supervision: bool = True, batch_dice: bool | None = None
+) -> nn.Module:
+    """The published loss for the labels and the plan of a prepared data set.
+
+    Args:
+        prepared: a ``PreparedDataset``; its labels decide between classes and regions.
+        smooth: ε of the Dice: 1e-5 in U-Mamba, 0 in U-Mamba2.
+        deep_supervision: wrap it for networks that return a list; a single output is accepted all the same.
+        batch_dice: overrides the plan.
+    """
+    labels = prepared.labels
+    batch_dice = prepared.configuration.batch_dice if batch_dice is None else batch_dice
+    if labels.has_regions:
+        loss: nn.Module = RegionDiceCrossEntropyLoss(labels.foreground_regions, batch_dice, smooth, labels.ignore_label)
+    else:
+        loss = DiceCrossEntropyLoss(batch_dice, smooth, labels.ignore_label)
+    return DeepSupervisionLoss(loss) if deep_supervision else loss
