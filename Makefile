@@ -1,0 +1,52 @@
+# Everything runs in .venv, which is made from requirements.lock when it is missing or older than the lock.
+# With nothing but Python >= 3.11 and make:  make demo   make test
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+BUNDLE ?= all
+BUNDLES := $(notdir $(patsubst %/configs/metadata.json,%,$(wildcard bundles/*/configs/metadata.json)))
+DEMO_DIR ?= demo_output
+
+# glibc returns every large tensor to the system and faults it in again; keeping the memory doubles the speed on CPU.
+export MALLOC_MMAP_MAX_ ?= 0
+export MALLOC_TRIM_THRESHOLD_ ?= 68719476736
+export MALLOC_TOP_PAD_ ?= 67108864
+export MPLBACKEND ?= Agg
+export MLFLOW_DISABLE_TELEMETRY ?= true
+
+.PHONY: setup demo test lint bench bundles clean
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup
+ifeq ($(BUNDLE),all)
+	@set -e; for bundle in $(BUNDLES); do $(MAKE) --no-print-directory demo BUNDLE=$$bundle; done
+else
+	@sh bundles/$(BUNDLE)/docs/demo.sh $(PY) $(DEMO_DIR)/$(BUNDLE)
+endif
+
+test: setup
+	$(PY) -m pytest -q
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+
+bench: setup
+	$(PY) -m benchmarks
+
+bundles: setup
+	$(PY) -m custom_apps pack --all --output dist
+
+clean:
+	rm -rf $(VENV) $(DEMO_DIR) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf bundles/*/models bundles/*/eval bundles/*/prepared
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,140 @@
+"""Command line of the collection: ``python -m custom_apps``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from custom_apps.common.errors import DataError
+from custom_apps.common.room import Room, imported
+from custom_apps.seg.room import ROOM as SEG
+
+ROOMS: dict[str, Room] = {room.bundle: room for room in (SEG,)}
+
+OPTIONAL = ("mlflow", "triton", "mamba_ssm", "causal_conv1d", "onnx", "onnxruntime")
+
+
+def info(arguments: argparse.Namespace) -> int:
+    """Prints versions, bundles and what is installed; imports none of it."""
+    versions = {name: metadata.version(name) for name in ("torch", "monai", "pytorch-ignite", "numpy")}
+    optional = {name: importlib.util.find_spec(name) is not None for name in OPTIONAL}
+    facts = {
+        "version": importlib.import_module("custom_networks").__version__,
+        "packages": versions,
+        "optional": optional,
+        "bundles": {
+            room.bundle: {"title": room.title, "systems": list(room.systems), "phantoms": sorted(room.phantoms)}
+            for room in ROOMS.values()
+        },
+    }
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    print(f"mamba-bundles {facts['version']}")
+    print("  " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+    print("  optional: " + ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in optional.items()))
+    for room in ROOMS.values():
+        print(f"{room.bundle}: {room.title}")
+        print(f"  published systems: {', '.join(room.systems)}; phantoms: {', '.join(room.phantoms)}")
+    return 0
+
+
+def phantom(arguments: argparse.Namespace) -> int:
+    """Writes a synthetic data set in the layout of the public one."""
+    room = ROOMS[arguments.bundle]
+    kind = arguments.kind or next(iter(room.phantoms))
+    if kind not in room.phantoms:
+        raise SystemExit(f"{room.bundle} has the phantoms {', '.join(room.phantoms)}, not {kind!r}")
+    options = {name: getattr(arguments, name) for name in ("cases", "test_cases", "seed")}
+    folder = imported(room.phantoms[kind])(
+        arguments.folder, **{key: value for key, value in options.items() if value is not None}
+    )
+    print(folder)
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Reads a data set and prints a table of its problems."""
+    from custom_apps.common.problems import print_problems
+
+    return print_problems(imported(ROOMS[arguments.bundle].check)(arguments.folder), arguments.folder)
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Turns the authors' checkpoint into model files of a bundle."""
+    from custom_networks.published import load, read_checkpoint
+
+    room = next(room for room in ROOMS.values() if arguments.system in room.systems)
+    content = read_checkpoint(arguments.checkpoint)
+    network, report = load(arguments.system, content)
+    print(f"{arguments.checkpoint}: {report}")
+    for path in imported(room.install_converted)(network, content, arguments.output):
+        print(path)
+    return 0
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Runs a bundle on phantom data, printing every command so that it can be repeated by hand."""
+    room = ROOMS[arguments.bundle]
+    for command in imported(room.demo)(Path("bundles") / room.bundle, Path(arguments.output)):
+        print("\n$ " + shlex.join(["python", *command]), flush=True)
+        code = subprocess.run([sys.executable, *command], check=False).returncode
+        if code:
+            return code
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
+    top = argparse.ArgumentParser(prog="python -m custom_apps", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(function, *, bundle: bool = True) -> argparse.ArgumentParser:
+        text = function.__doc__
+        command = commands.add_parser(function.__name__, help=text, description=text)
+        command.set_defaults(run=function)
+        if bundle:
+            command.add_argument("bundle", choices=sorted(ROOMS))
+        return command
+
+    add(info, bundle=False).add_argument("--json", action="store_true", help="machine-readable")
+
+    command = add(phantom)
+    command.add_argument("folder", help="where to write; the data set's own folder is made in it")
+    command.add_argument("--kind", help="which phantom, if the bundle has several")
+    command.add_argument("--cases", type=int, help="number of labeled cases")
+    command.add_argument("--test-cases", type=int, help="number of held-out cases")
+    command.add_argument("--seed", type=int)
+
+    add(check).add_argument("folder", help="the data set")
+
+    command = add(convert, bundle=False)
+    command.add_argument("system", choices=sorted(s for room in ROOMS.values() for s in room.systems))
+    command.add_argument("checkpoint", help="the authors' file")
+    command.add_argument("output", help="folder for the model files; must not hold a model")
+
+    command = add(demo)
+    command.add_argument("--output", required=True, help="folder for data, models and figures")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; problems with data or files end it with a message and code 1."""
+    arguments = parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except ValueError as error:
+        if type(error).__name__ != "CheckpointError":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+    return 1

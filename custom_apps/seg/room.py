@@ -1,0 +1,16 @@
+"""Entry of the segmentation bundle in the registry."""
+
+from custom_apps.common.room import Room
+
+ROOM = Room(
+    bundle="umamba_seg",
+    title="U-Mamba and U-Mamba2 segmentation of 2-D and 3-D images, on data sets in nnU-Net layout",
+    systems=("umamba", "umamba2"),
+    phantoms={
+        "ct": "custom_apps.seg.phantom_ct:write_ct_phantom",
+        "cells": "custom_apps.seg.phantom_cells:write_cell_phantom",
+    },
+    check="custom_apps.seg.check:check_dataset",
+    install_converted="custom_apps.seg.model_folder:install_published",
+    demo="custom_apps.seg.demo:demo_commands",
+)
