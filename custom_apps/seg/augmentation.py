@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from monai.transforms import (
     Compose,
     EnsureTyped,
@@ -102,6 +103,6 @@ def _mirroring(
 
 def _finish() -> list[Transform]:
     return [
-        MapLabelValued(["label"], orig_labels=[-1], target_labels=[0]),
+        MapLabelValued(["label"], orig_labels=[-1], target_labels=[0], dtype=torch.int16),
         EnsureTyped(BOTH, track_meta=False),
     ]
