@@ -87,8 +87,8 @@ def reference_extent(reference: np.ndarray, axis: int, drop_last: bool = False) 
     Args:
         reference: boolean mask with at least one voxel.
         axis: the axis across the tube's slices.
-        drop_last: leave out the last labelled slice, as those scripts do by an off-by-one; for comparison with
-            published numbers.
+        drop_last: leave out the last labelled slice, as those scripts do by an off-by-one, for comparison with
+            published numbers; a single labelled slice is kept.
 
     Raises:
         ValueError: for an empty mask.
@@ -98,4 +98,5 @@ def reference_extent(reference: np.ndarray, axis: int, drop_last: bool = False) 
     )
     if not len(labelled):
         raise ValueError("an empty reference has no extent")
-    return slice(int(labelled[0]), int(labelled[-1]) + (0 if drop_last else 1))
+    first, last = int(labelled[0]), int(labelled[-1])
+    return slice(first, max(last, first + 1) if drop_last else last + 1)
