@@ -1,0 +1,118 @@
+"""Loads the compiled operators: C structures, one library a precision, and a self-test before first use.
+
+PyTorch is imported first, so that the library's OpenMP runtime resolves to the one PyTorch brought: one pool of
+threads. Every call asks for the number of threads that PyTorch is set to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from custom_networks.ops import _native_build
+
+_log = logging.getLogger(__name__)
+
+CHUNK = 64
+# Below this many updates of a state a second thread costs more than it saves (about 50 microseconds of work).
+_WORTH_A_THREAD = 1 << 18
+
+
+def _structure(name: str, **fields: str) -> type[ctypes.Structure]:
+    """A C structure of 8-byte fields, given in order as words: integers, pointers (``p_``) and more integers."""
+    kinds = {"int": ctypes.c_int64, "pointer": ctypes.c_void_p}
+    layout = [(field, kinds[key.split("_")[0]]) for key, words in fields.items() for field in words.split()]
+    return type(name, (ctypes.Structure,), {"_fields_": layout})
+
+
+SelectiveScan = _structure(
+    "SelectiveScan",
+    int_sizes="batch length channels states groups softplus reverse threads slices",
+    pointer_inputs="u delta z B C A D delta_bias initial_state",
+    int_strides="u_batch u_time delta_batch delta_time z_batch z_time B_batch B_time B_group C_batch C_time C_group",
+    pointer_outputs="out last_state chunk_states",
+)
+SelectiveScanGradients = _structure(
+    "SelectiveScanGradients",
+    pointer_out="out",
+    int_strides="out_batch out_time",
+    pointer_rest="last_state u delta z A D delta_bias B C initial_state",
+)
+
+
+class Library:
+    """One loaded build: ``float`` (float32 and bfloat16 tensors) or ``double`` (float64)."""
+
+    def __init__(self, path: Path) -> None:
+        self._functions = ctypes.CDLL(str(path))
+        for name in ("scan_lanes", "scan_chunk", "selective_scan_bytes", "selective_scan_gradients_bytes"):
+            getattr(self._functions, name).restype = ctypes.c_int64
+        sizes = {"selective_scan": SelectiveScan, "selective_scan_gradients": SelectiveScanGradients}
+        agrees = all(getattr(self._functions, f"{n}_bytes")() == ctypes.sizeof(s) for n, s in sizes.items())
+        if not agrees or self._functions.scan_chunk() != CHUNK:
+            raise OSError(f"{path} does not fit this version of the package")
+        self.lanes = self._functions.scan_lanes()
+
+    def call(self, name: str, dtype: torch.dtype, *structures: ctypes.Structure) -> None:
+        """Calls a function of the library; Python's lock is released meanwhile.
+
+        Raises:
+            MemoryError: Work space could not be allocated.
+        """
+        arguments = [ctypes.byref(s) for s in structures]
+        if getattr(self._functions, name)(*arguments, int(dtype == torch.bfloat16)):
+            raise MemoryError(f"no memory for the work space of {name}")
+
+
+def load(dtype: torch.dtype) -> Library:
+    """The library that computes on tensors of ``dtype`` (float32, bfloat16 or float64), built if need be.
+
+    Raises:
+        BuildError: It could not be built, loaded, or computes wrong numbers.
+    """
+    return _load("double" if dtype == torch.float64 else "float")
+
+
+@cache
+def _load(variant: str) -> Library:
+    path = _native_build.library_path(variant)
+    try:
+        library = Library(path)
+    except OSError as error:
+        _log.info("building %s again: %s", path, error)
+        try:
+            library = Library(_native_build.library_path(variant, rebuild=True))
+        except OSError as again:
+            raise _native_build.BuildError(f"cannot load {path}: {again}") from again
+    return library
+
+
+def pointer(tensor: Tensor | None) -> int | None:
+    """Address of a tensor's first element, None for None."""
+    return None if tensor is None else tensor.data_ptr()
+
+
+def rows(tensor: Tensor | None) -> Tensor | None:
+    """The tensor itself if its last dimension is contiguous, else a dense copy."""
+    if tensor is None or tensor.stride(-1) == 1:
+        return tensor
+    return tensor.contiguous()
+
+
+def cut(batch: int, parts: int, updates: int) -> tuple[int, int]:
+    """Threads to use, and slices per batch element so that every thread gets the same number of pieces.
+
+    Args:
+        batch: Batch size.
+        parts: Largest number of slices that a batch element can be cut into.
+        updates: Updates of a vector element in the whole call.
+    """
+    threads = min(torch.get_num_threads(), batch * parts) if updates >= _WORTH_A_THREAD else 1
+    slices = min(parts, threads // math.gcd(batch, threads))
+    return threads, slices

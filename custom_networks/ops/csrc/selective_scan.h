@@ -1,0 +1,211 @@
+// Selective scan of Mamba (Gu & Dao 2023), forward. With x = delta + bias and d = softplus(x):
+//
+//   h[t] = exp(d[t] A) h[t-1] + d[t] u[t] B[t]        one state of N numbers a channel
+//   out[t] = (<C[t], h[t]> + D u[t]) silu(z[t])
+//
+// Lanes are channels. A thread owns a slice of blocks of kLanes channels; it walks the sequence in chunks and, inside
+// a chunk, block after block, so that the rows of neighboring blocks are still cached.
+#pragma once
+
+#include "layout.h"
+
+namespace scan {
+
+// Arguments as Python passes them: sizes and strides in elements, null where a tensor is absent. Every tensor has its
+// last dimension contiguous. Outputs are dense.
+struct SelectiveScan {
+  int64_t batch, length, channels, states, groups;
+  int64_t softplus, reverse, threads, slices;
+  const void *u, *delta, *z, *B, *C;                    // (batch, length, channels); B, C (batch, length, groups, states)
+  const real *A, *D, *delta_bias, *initial_state;       // (channels, states) (channels) (channels) (batch, channels, states)
+  int64_t u_batch, u_time, delta_batch, delta_time, z_batch, z_time;
+  int64_t B_batch, B_time, B_group, C_batch, C_time, C_group;
+  void* out;                                            // (batch, length, channels)
+  real* last_state;                                     // (batch, channels, states)
+  real* chunk_states;                                   // (batch, chunks, states, channels): state entering each chunk
+};
+
+// A block of at most kLanes channels of one group.
+struct Block {
+  int64_t group, first;
+  int count;
+
+  Block(int64_t index, int64_t channels, int64_t groups) {
+    const int64_t wide = channels / groups, blocks = blocks_of(wide), inside = index % blocks * kLanes;
+    group = index / blocks;
+    first = group * wide + inside;
+    count = static_cast<int>(wide - inside < kLanes ? wide - inside : kLanes);
+  }
+};
+
+inline int64_t block_count(const SelectiveScan& s) { return s.groups * blocks_of(s.channels / s.groups); }
+
+// Addresses of the rows of the block that comes next, fetched while the present one computes.
+template <class T, int Tensors>
+struct Ahead {
+  const T* row[Tensors] = {};
+  int64_t stride[Tensors] = {};
+  void fetch(int t) const {
+    for (int i = 0; i < Tensors; ++i)
+      if (row[i]) __builtin_prefetch(row[i] + t * stride[i]);
+  }
+};
+
+inline vec load_channels(const real* row, const Block& block) {
+  return row ? load(row + block.first, block.count) : vec{};
+}
+
+// A (channels, states) matrix of a block, states outermost, and back.
+inline void gather_states(const real* from, int64_t states, const Block& block, real scale, vec* to) {
+  for (int64_t n = 0; n < states; ++n) {
+    real row[kLanes] = {};
+    if (from)
+      for (int i = 0; i < block.count; ++i) row[i] = from[(block.first + i) * states + n] * scale;
+    to[n] = load(row);
+  }
+}
+inline void scatter_states(const vec* from, int64_t states, const Block& block, real* to) {
+  for (int64_t n = 0; n < states; ++n) {
+    real row[kLanes];
+    store(row, from[n]);
+    for (int i = 0; i < block.count; ++i) to[(block.first + i) * states + n] = row[i];
+  }
+}
+
+// The recurrence over one chunk for K states, which stay in registers. `rate` is A log2(e); y accumulates.
+template <int K, class Fetch>
+inline void recur(const vec* rate, const vec* delta, const vec* input, Table B, Table C, vec* state, vec* y, int steps,
+                  const Fetch& fetch) {
+  vec h[K];
+#pragma GCC unroll 16
+  for (int n = 0; n < K; ++n) h[n] = state[n];
+  for (int t = 0; t < steps; ++t) {
+    const real *b = B.row(t), *c = C.row(t);
+    const vec d = delta[t], w = input[t];
+    vec even = y[t], odd = {};
+    fetch(t);
+#pragma GCC unroll 16
+    for (int n = 0; n < K; ++n) {
+      h[n] = exp2(d * rate[n]) * h[n] + w * b[n];
+      (n % 2 ? odd : even) += h[n] * c[n];
+    }
+    y[t] = even + odd;
+  }
+#pragma GCC unroll 16
+  for (int n = 0; n < K; ++n) state[n] = h[n];
+}
+
+struct ForwardSpace {
+  vec *delta, *input, *y, *rate, *state;
+  real *B, *C;
+  ForwardSpace(Carver& from, int64_t blocks, int64_t states) {
+    delta = from.take<vec>(kChunk);
+    input = from.take<vec>(kChunk);
+    y = from.take<vec>(kChunk);
+    B = from.take<real>(kChunk * states);
+    C = from.take<real>(kChunk * states);
+    rate = from.take<vec>(blocks * states);
+    state = from.take<vec>(blocks * states);
+  }
+};
+
+template <class T>
+void selective_scan_slice(const SelectiveScan& s, int64_t batch, int64_t begin, int64_t end, ForwardSpace work) {
+  const bool reverse = s.reverse;
+  const int64_t L = s.length, N = s.states;
+  const Rows<const T> u(static_cast<const T*>(s.u), s.u_batch, s.u_time, L, reverse);
+  const Rows<const T> delta(static_cast<const T*>(s.delta), s.delta_batch, s.delta_time, L, reverse);
+  const Rows<const T> z(static_cast<const T*>(s.z), s.z_batch, s.z_time, L, reverse);
+  const Rows<const T> B(static_cast<const T*>(s.B), s.B_batch, s.B_time, L, reverse);
+  const Rows<const T> C(static_cast<const T*>(s.C), s.C_batch, s.C_time, L, reverse);
+  const Rows<T> out(static_cast<T*>(s.out), L * s.channels, s.channels, L, reverse);
+  const int64_t chunks = (L + kChunk - 1) / kChunk;
+
+  for (int64_t k = begin; k < end; ++k) {
+    const Block block(k, s.channels, s.groups);
+    gather_states(s.A, N, block, kLog2E, work.rate + (k - begin) * N);
+    const real* initial = s.initial_state ? s.initial_state + batch * s.channels * N : nullptr;
+    gather_states(initial, N, block, 1, work.state + (k - begin) * N);
+  }
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const int64_t start = chunk * kChunk;
+    const int steps = static_cast<int>(L - start < kChunk ? L - start : kChunk);
+    Table b{}, c{};
+    int64_t group = -1;
+    for (int64_t k = begin; k < end; ++k) {
+      const Block block(k, s.channels, s.groups);
+      vec *rate = work.rate + (k - begin) * N, *state = work.state + (k - begin) * N;
+      if (block.group != group) {
+        group = block.group;
+        b = table(B.at(batch, start) + group * s.B_group, B.time_stride, steps, N, work.B);
+        c = table(C.at(batch, start) + group * s.C_group, C.time_stride, steps, N, work.C);
+      }
+      if (s.chunk_states)
+        for (int64_t n = 0; n < N; ++n)
+          store(s.chunk_states + ((batch * chunks + chunk) * N + n) * s.channels + block.first, state[n], block.count);
+
+      const vec bias = load_channels(s.delta_bias, block), skip = load_channels(s.D, block);
+      for (int t = 0; t < steps; ++t) {
+        const vec x = load(delta.at(batch, start + t) + block.first, block.count) + bias;
+        const vec value = load(u.at(batch, start + t) + block.first, block.count);
+        work.delta[t] = s.softplus ? softplus(x) : x;
+        work.input[t] = work.delta[t] * value;
+        work.y[t] = skip * value;
+      }
+
+      Ahead<T, 3> ahead;
+      const int64_t next_start = k + 1 < end ? start : start + kChunk;
+      if (next_start + kChunk <= L) {
+        const Block next(k + 1 < end ? k + 1 : begin, s.channels, s.groups);
+        ahead = {{u.at(batch, next_start) + next.first, delta.at(batch, next_start) + next.first,
+                  z ? z.at(batch, next_start) + next.first : nullptr},
+                 {u.time_stride, delta.time_stride, z.time_stride}};
+      }
+      for_tiles<16>(N, [&](auto size, int n) {
+        const Table tile_b{b.base + n, b.stride}, tile_c{c.base + n, c.stride};
+        const auto run = [&](const auto& fetch) {
+          recur<size>(rate + n, work.delta, work.input, tile_b, tile_c, state + n, work.y, steps, fetch);
+        };
+        if (n == 0) run([&](int t) { ahead.fetch(t); });
+        else run([](int) {});
+      });
+
+      for (int t = 0; t < steps; ++t) {
+        vec y = work.y[t];
+        if (z) {
+          const vec gate = load(z.at(batch, start + t) + block.first, block.count);
+          y *= gate * sigmoid(gate);
+        }
+        store(out.at(batch, start + t) + block.first, y, block.count);
+      }
+    }
+  }
+  if (s.last_state)
+    for (int64_t k = begin; k < end; ++k)
+      scatter_states(work.state + (k - begin) * N, N, Block(k, s.channels, s.groups),
+                     s.last_state + batch * s.channels * N);
+}
+
+// Runs `body(batch, first block, last block, scratch)` over all slices of all batches; false when memory ran out.
+template <class Space, class F>
+bool over_slices(const SelectiveScan& s, F&& body) {
+  const int64_t blocks = block_count(s), widest = (blocks + s.slices - 1) / s.slices;
+  const Scratch<Space, int64_t, int64_t> scratch(s.threads, widest, s.states);
+  if (!scratch) return false;
+#pragma omp parallel for schedule(static) num_threads(s.threads) if (s.threads > 1)
+  for (int64_t item = 0; item < s.batch * s.slices; ++item) {
+    Carver carver = scratch.of(thread_index());
+    const auto [begin, end] = part(blocks, s.slices, item % s.slices);
+    body(item / s.slices, item % s.slices, begin, end, Space(carver, widest, s.states));
+  }
+  return true;
+}
+
+template <class T>
+bool selective_scan(const SelectiveScan& s) {
+  return over_slices<ForwardSpace>(s, [&](int64_t batch, int64_t, int64_t begin, int64_t end, ForwardSpace work) {
+    selective_scan_slice<T>(s, batch, begin, end, work);
+  });
+}
+
+}  // namespace scan

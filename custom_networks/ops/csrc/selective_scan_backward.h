@@ -1,0 +1,249 @@
+// Selective scan, backward. With g the gradient of `out` and gy = g silu(z) that of the sum before the gate:
+//
+//   l[t] = C[t] gy[t] + a[t+1] l[t+1]         gradient of the state, a = exp(d A); starts from that of the last state
+//   q[t] = l[t] a[t] h[t-1]
+//   du = d <l, B> + D gy                      dd = u <l, B> + <A, q>,  times sigmoid(x) for softplus
+//   dB[t] = sum over channels of l d u        dC[t] = sum over channels of h gy        dA = sum over time of d q
+//
+// Chunks go last to first. Within one, states are recomputed from the state that the forward pass kept, and stay in
+// cache with their decays until the reverse sweep has used them.
+#pragma once
+
+#include "selective_scan.h"
+
+namespace scan {
+
+// Gradients as Python passes them; all dense. Those of B and C come in one part a slice and are summed by the caller,
+// those of A, D, delta_bias in one part a batch.
+struct SelectiveScanGradients {
+  const void* out;             // gradient of out, (batch, length, channels)
+  int64_t out_batch, out_time;
+  const real* last_state;      // gradient of last_state, (batch, channels, states), or null
+  void *u, *delta, *z;         // (batch, length, channels)
+  real *A, *D, *delta_bias;    // (batch, channels, states) (batch, channels) (batch, channels)
+  real *B, *C;                 // (slices, batch, length, groups, states)
+  real* initial_state;         // (batch, channels, states), or null
+};
+
+constexpr int kBackwardTile = 8;
+
+struct BackwardSpace {
+  vec *delta, *input, *gy, *y, *slope, *gate, *S, *E;   // one a step
+  vec *decay, *state;                                   // kBackwardTile a step; states begin with the entering one
+  vec *dB, *dC;                                         // N a step: sums over blocks, lanes not yet added
+  vec *rate, *carry, *dA, *dD, *dbias;                  // one or N a block
+  real *B, *C;
+  vec* entering;
+  BackwardSpace(Carver& from, int64_t blocks, int64_t states) {
+    for (vec** one : {&delta, &input, &gy, &y, &slope, &gate, &S, &E}) *one = from.take<vec>(kChunk);
+    decay = from.take<vec>(kChunk * kBackwardTile);
+    state = from.take<vec>((kChunk + 1) * kBackwardTile);
+    dB = from.take<vec>(kChunk * states);
+    dC = from.take<vec>(kChunk * states);
+    for (vec** matrix : {&rate, &carry, &dA}) *matrix = from.take<vec>(blocks * states);
+    dD = from.take<vec>(blocks);
+    dbias = from.take<vec>(blocks);
+    B = from.take<real>(kChunk * states);
+    C = from.take<real>(kChunk * states);
+    entering = from.take<vec>(states);
+  }
+};
+
+// Recomputes K states over a chunk and keeps them with their decays; y accumulates.
+template <int K, class Fetch>
+inline void recompute(const vec* rate, const BackwardSpace& work, Table B, Table C, const vec* entering, int steps,
+                      const Fetch& fetch) {
+  vec h[K];
+#pragma GCC unroll 16
+  for (int n = 0; n < K; ++n) work.state[n] = h[n] = entering[n];
+  for (int t = 0; t < steps; ++t) {
+    const real *b = B.row(t), *c = C.row(t);
+    const vec d = work.delta[t], w = work.input[t];
+    vec y = work.y[t];
+    fetch(t);
+#pragma GCC unroll 16
+    for (int n = 0; n < K; ++n) {
+      const vec a = exp2(d * rate[n]);
+      h[n] = a * h[n] + w * b[n];
+      y += h[n] * c[n];
+      work.decay[t * K + n] = a;
+      work.state[(t + 1) * K + n] = h[n];
+    }
+    work.y[t] = y;
+  }
+}
+
+// The reverse sweep over a chunk for K states. S and E accumulate <l, B> and <A log2(e), q>.
+template <int K>
+inline void sweep(const vec* rate, const BackwardSpace& work, Table B, Table C, vec* carry, vec* dA, vec* dB, vec* dC,
+                  int64_t states, int steps) {
+  vec l[K], sum[K];
+#pragma GCC unroll 16
+  for (int n = 0; n < K; ++n) {
+    l[n] = carry[n];
+    sum[n] = dA[n];
+  }
+  for (int t = steps - 1; t >= 0; --t) {
+    const real *b = B.row(t), *c = C.row(t);
+    const vec d = work.delta[t], w = work.input[t], gy = work.gy[t];
+    vec S = work.S[t], E = work.E[t];
+#pragma GCC unroll 16
+    for (int n = 0; n < K; ++n) {
+      l[n] += gy * c[n];
+      S += l[n] * b[n];
+      dB[t * states + n] += l[n] * w;
+      dC[t * states + n] += work.state[(t + 1) * K + n] * gy;
+      l[n] *= work.decay[t * K + n];
+      const vec q = l[n] * work.state[t * K + n];
+      E += q * rate[n];
+      sum[n] += d * q;
+    }
+    work.S[t] = S;
+    work.E[t] = E;
+  }
+#pragma GCC unroll 16
+  for (int n = 0; n < K; ++n) {
+    carry[n] = l[n];
+    dA[n] = sum[n];
+  }
+}
+
+// Adds the lanes of `steps` by `states` vectors into rows of numbers and clears the vectors.
+inline void flush(vec* sums, int steps, int64_t states, Rows<real> to, int64_t batch, int64_t start, int64_t column) {
+  for (int t = 0; t < steps; ++t) {
+    real* row = to.at(batch, start + t) + column;
+    for (int64_t n = 0; n < states; ++n) {
+      row[n] = sum_lanes(sums[t * states + n]);
+      sums[t * states + n] = vec{};
+    }
+  }
+}
+
+template <class T>
+void selective_scan_backward_slice(const SelectiveScan& s, const SelectiveScanGradients& grad, int64_t batch,
+                                   int64_t slice, int64_t begin, int64_t end, BackwardSpace work) {
+  const bool reverse = s.reverse;
+  const int64_t L = s.length, N = s.states, D = s.channels;
+  const Rows<const T> u(static_cast<const T*>(s.u), s.u_batch, s.u_time, L, reverse);
+  const Rows<const T> delta(static_cast<const T*>(s.delta), s.delta_batch, s.delta_time, L, reverse);
+  const Rows<const T> z(static_cast<const T*>(s.z), s.z_batch, s.z_time, L, reverse);
+  const Rows<const T> B(static_cast<const T*>(s.B), s.B_batch, s.B_time, L, reverse);
+  const Rows<const T> C(static_cast<const T*>(s.C), s.C_batch, s.C_time, L, reverse);
+  const Rows<const T> g(static_cast<const T*>(grad.out), grad.out_batch, grad.out_time, L, reverse);
+  const Rows<T> du(static_cast<T*>(grad.u), L * D, D, L, reverse);
+  const Rows<T> ddelta(static_cast<T*>(grad.delta), L * D, D, L, reverse);
+  const Rows<T> dz(static_cast<T*>(grad.z), L * D, D, L, reverse);
+  const int64_t wide = s.groups * N, part_size = s.batch * L * wide;
+  const Rows<real> dB(grad.B + slice * part_size, L * wide, wide, L, reverse);
+  const Rows<real> dC(grad.C + slice * part_size, L * wide, wide, L, reverse);
+  const int64_t chunks = (L + kChunk - 1) / kChunk;
+
+  for (int64_t k = begin; k < end; ++k) {
+    const Block block(k, D, s.groups);
+    const int64_t at = (k - begin) * N;
+    gather_states(s.A, N, block, kLog2E, work.rate + at);
+    gather_states(grad.last_state ? grad.last_state + batch * D * N : nullptr, N, block, 1, work.carry + at);
+    for (int64_t n = 0; n < N; ++n) work.dA[at + n] = vec{};
+    work.dD[k - begin] = work.dbias[k - begin] = vec{};
+  }
+  for (int64_t i = 0; i < kChunk * N; ++i) work.dB[i] = work.dC[i] = vec{};
+
+  for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
+    const int64_t start = chunk * kChunk;
+    const int steps = static_cast<int>(L - start < kChunk ? L - start : kChunk);
+    Table b{}, c{};
+    int64_t group = -1;
+    const auto finish_group = [&] {
+      if (group < 0) return;
+      flush(work.dB, steps, N, dB, batch, start, group * N);
+      flush(work.dC, steps, N, dC, batch, start, group * N);
+    };
+    for (int64_t k = begin; k < end; ++k) {
+      const Block block(k, D, s.groups);
+      const int64_t at = (k - begin) * N;
+      if (block.group != group) {
+        finish_group();
+        group = block.group;
+        b = table(B.at(batch, start) + group * s.B_group, B.time_stride, steps, N, work.B);
+        c = table(C.at(batch, start) + group * s.C_group, C.time_stride, steps, N, work.C);
+      }
+      for (int64_t n = 0; n < N; ++n)
+        work.entering[n] =
+            load(s.chunk_states + ((batch * chunks + chunk) * N + n) * D + block.first, block.count);
+
+      const vec bias = load_channels(s.delta_bias, block), skip = load_channels(s.D, block);
+      for (int t = 0; t < steps; ++t) {
+        const vec x = load(delta.at(batch, start + t) + block.first, block.count) + bias;
+        const vec value = load(u.at(batch, start + t) + block.first, block.count);
+        work.slope[t] = broadcast(1);
+        work.delta[t] = s.softplus ? softplus(x, work.slope[t]) : x;
+        work.input[t] = work.delta[t] * value;
+        work.y[t] = skip * value;
+        work.gy[t] = load(g.at(batch, start + t) + block.first, block.count);
+        work.S[t] = work.E[t] = vec{};
+        if (z) {
+          const vec gate = load(z.at(batch, start + t) + block.first, block.count);
+          work.gate[t] = sigmoid(gate);
+          work.gy[t] *= gate * work.gate[t];
+        }
+      }
+
+      Ahead<T, 4> ahead;
+      const int64_t next_start = k + 1 < end ? start : start - kChunk;
+      if (next_start >= 0 && next_start + kChunk <= L) {
+        const int64_t first = Block(k + 1 < end ? k + 1 : begin, D, s.groups).first;
+        ahead = {{u.at(batch, next_start) + first, delta.at(batch, next_start) + first,
+                  z ? z.at(batch, next_start) + first : nullptr, g.at(batch, next_start) + first},
+                 {u.time_stride, delta.time_stride, z.time_stride, g.time_stride}};
+      }
+      for_tiles<kBackwardTile>(N, [&](auto size, int n) {
+        const Table tile_b{b.base + n, b.stride}, tile_c{c.base + n, c.stride};
+        const vec* rate = work.rate + at + n;
+        const auto run = [&](const auto& fetch) {
+          recompute<size>(rate, work, tile_b, tile_c, work.entering + n, steps, fetch);
+        };
+        if (n == 0) run([&](int t) { ahead.fetch(t); });
+        else run([](int) {});
+        sweep<size>(rate, work, tile_b, tile_c, work.carry + at + n, work.dA + at + n, work.dB + n, work.dC + n, N,
+                    steps);
+      });
+
+      vec dD = work.dD[k - begin], dbias = work.dbias[k - begin];
+      for (int t = 0; t < steps; ++t) {
+        const vec value = load(u.at(batch, start + t) + block.first, block.count);
+        const vec step = (value * work.S[t] + work.E[t] * kLn2) * work.slope[t];
+        store(du.at(batch, start + t) + block.first, work.delta[t] * work.S[t] + skip * work.gy[t], block.count);
+        store(ddelta.at(batch, start + t) + block.first, step, block.count);
+        dD += work.gy[t] * value;
+        dbias += step;
+        if (z) {
+          const vec gate = load(z.at(batch, start + t) + block.first, block.count);
+          const vec incoming = load(g.at(batch, start + t) + block.first, block.count);
+          store(dz.at(batch, start + t) + block.first, incoming * work.y[t] * silu_slope(gate, work.gate[t]),
+                block.count);
+        }
+      }
+      work.dD[k - begin] = dD;
+      work.dbias[k - begin] = dbias;
+    }
+    finish_group();
+  }
+  for (int64_t k = begin; k < end; ++k) {
+    const Block block(k, D, s.groups);
+    const int64_t at = (k - begin) * N;
+    scatter_states(work.dA + at, N, block, grad.A + batch * D * N);
+    if (grad.initial_state) scatter_states(work.carry + at, N, block, grad.initial_state + batch * D * N);
+    if (grad.D) store(grad.D + batch * D + block.first, work.dD[k - begin], block.count);
+    if (grad.delta_bias) store(grad.delta_bias + batch * D + block.first, work.dbias[k - begin], block.count);
+  }
+}
+
+template <class T>
+bool selective_scan_backward(const SelectiveScan& s, const SelectiveScanGradients& grad) {
+  return over_slices<BackwardSpace>(
+      s, [&](int64_t batch, int64_t slice, int64_t begin, int64_t end, BackwardSpace work) {
+        selective_scan_backward_slice<T>(s, grad, batch, slice, begin, end, work);
+      });
+}
+
+}  // namespace scan

@@ -1,0 +1,192 @@
+// Vectors of channels: loads, stores and the few elementary functions the scans need.
+//
+// Written with the compiler's vector extension, so that one source serves AVX-512, AVX2 and anything else; only the
+// exponential has an AVX-512 form of its own. A build with -DSCAN_DOUBLE computes in float64 with the C library's
+// functions and exists to check the derivatives numerically.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace scan {
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#define SCAN_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define SCAN_VECTOR_BYTES 32
+#else
+#define SCAN_VECTOR_BYTES 16
+#endif
+
+#if defined(SCAN_DOUBLE)
+using real = double;
+using bits = int64_t;
+#else
+using real = float;
+using bits = int32_t;
+#endif
+
+constexpr int kLanes = SCAN_VECTOR_BYTES / sizeof(real);
+typedef real vec __attribute__((vector_size(SCAN_VECTOR_BYTES)));
+typedef bits bvec __attribute__((vector_size(SCAN_VECTOR_BYTES)));
+typedef real unaligned_vec __attribute__((vector_size(SCAN_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+struct bf16 {
+  uint16_t value;
+};
+
+constexpr real kLog2E = 1.44269504088896340736;
+constexpr real kLn2 = 0.69314718055994530942;
+
+inline vec broadcast(real x) { return vec{} + x; }
+
+inline real widen(real x) { return x; }
+
+#if !defined(SCAN_DOUBLE)
+inline real widen(bf16 x) {
+  const uint32_t word = static_cast<uint32_t>(x.value) << 16;
+  float out;
+  std::memcpy(&out, &word, sizeof out);
+  return out;
+}
+
+typedef uint16_t half_words __attribute__((vector_size(SCAN_VECTOR_BYTES / 2)));
+typedef uint32_t words __attribute__((vector_size(SCAN_VECTOR_BYTES)));
+
+inline vec load(const bf16* from) {
+  half_words raw;
+  std::memcpy(&raw, from, sizeof raw);
+  return (vec)(__builtin_convertvector(raw, words) << 16);
+}
+
+// Rounds to nearest even, as PyTorch does; a NaN keeps its top bits, with the quiet bit set so that it stays a NaN.
+inline void store(bf16* to, vec x) {
+  const words raw = (words)x;
+  const words rounded = (raw + 0x7fff + ((raw >> 16) & 1)) >> 16;
+  const words kept = x == x ? rounded : ((raw >> 16) | 0x40);
+  const half_words out = __builtin_convertvector(kept, half_words);
+  std::memcpy(to, &out, sizeof out);
+}
+#endif
+
+inline vec load(const real* from) { return *reinterpret_cast<const unaligned_vec*>(from); }
+inline void store(real* to, vec x) { *reinterpret_cast<unaligned_vec*>(to) = x; }
+
+// The first `count` lanes; the others read as zero and are not written.
+template <class T>
+inline vec load(const T* from, int count) {
+  if (__builtin_expect(count == kLanes, 1)) return load(from);
+  T row[kLanes] = {};
+  std::memcpy(row, from, count * sizeof(T));
+  return load(row);
+}
+template <class T>
+inline void store(T* to, vec x, int count) {
+  if (__builtin_expect(count == kLanes, 1)) return store(to, x);
+  T row[kLanes];
+  store(row, x);
+  std::memcpy(to, row, count * sizeof(T));
+}
+
+inline real sum_lanes(vec x) {
+  real row[kLanes];
+  store(row, x);
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) row[i] += row[i + width];
+  return row[0];
+}
+
+#if defined(SCAN_DOUBLE)
+
+template <class F>
+inline vec each_lane(vec x, F function) {
+  for (int i = 0; i < kLanes; ++i) x[i] = function(x[i]);
+  return x;
+}
+inline vec exp2(vec x) {
+  return each_lane(x, [](real v) { return std::exp2(v); });
+}
+
+#else
+
+// 2^r on [-1/2, 1/2], relative error 1e-7 and exactly 1 at zero: decays are close to one, and an error there would
+// compound over thousands of steps.
+inline vec exp2_fraction(vec r) {
+  vec p = r * 0x1.5bba14p-10f + 0x1.3cea88p-7f;
+  p = p * r + 0x1.c6b752p-5f;
+  p = p * r + 0x1.ebf9bcp-3f;
+  p = p * r + 0x1.62e42ap-1f;
+  return p * r + 1.0f;
+}
+
+inline vec exp2(vec x) {
+#if SCAN_VECTOR_BYTES == 64
+  // Both instructions treat infinities and NaN as the exponential should.
+  const vec r = (vec)_mm512_maskz_reduce_ps(0xffff, (__m512)x, 8);
+  return (vec)_mm512_maskz_scalef_ps(0xffff, (__m512)exp2_fraction(r), (__m512)(x - r));
+#else
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  const vec shifted = x + kRound;
+  const vec r = x - (shifted - kRound);
+  const vec scale = (vec)(((bvec)shifted << 23) + (127 << 23));
+  vec p = exp2_fraction(r) * scale;
+  p = x < -126.0f ? vec{} : p;
+  return x >= 128.0f ? vec{} + __builtin_inff() : p;
+#endif
+}
+
+#endif
+
+inline vec exp(vec x) { return exp2(x * kLog2E); }
+
+// For 1 <= x < 2^100: an estimate and one Newton step cost a third of a division and lose one bit at most.
+inline vec reciprocal(vec x) {
+#if SCAN_VECTOR_BYTES == 64 && !defined(SCAN_DOUBLE)
+  const vec r = (vec)_mm512_maskz_rcp14_ps(0xffff, (__m512)x);
+  return r + r * (1 - x * r);
+#else
+  return 1 / x;
+#endif
+}
+
+inline vec minus_magnitude(vec x) { return x > 0 ? -x : x; }
+
+// log(1 + e) for e in [0, 1], as 2 artanh(e / (2 + e)): relative error 1e-7 down to the smallest e.
+inline vec log1p(vec e) {
+#if defined(SCAN_DOUBLE)
+  return each_lane(e, [](real v) { return std::log1p(v); });
+#else
+  const vec s = e * reciprocal(e + 2);
+  const vec q = s * s;
+  vec p = q * 0.28178334f + 0.279606f;
+  p = p * q + 0.4002491f;
+  p = p * q + 0.66666317f;
+  p = p * q + 2.0f;
+  return p * s;
+#endif
+}
+
+inline vec softplus_from(vec x, vec e) { return (x > 0 ? x : vec{}) + log1p(e); }
+inline vec sigmoid_from(vec x, vec e) {
+  const vec r = reciprocal(1 + e);
+  return x > 0 ? r : e * r;
+}
+inline vec softplus(vec x) { return softplus_from(x, exp(minus_magnitude(x))); }
+inline vec sigmoid(vec x) { return sigmoid_from(x, exp(minus_magnitude(x))); }
+
+// softplus(x); its derivative goes to `slope`.
+inline vec softplus(vec x, vec& slope) {
+  const vec e = exp(minus_magnitude(x));
+  slope = sigmoid_from(x, e);
+  return softplus_from(x, e);
+}
+
+// Derivative of x * sigmoid(x), given s = sigmoid(x).
+inline vec silu_slope(vec x, vec s) { return s * (1 + x * (1 - s)); }
+
+}  // namespace scan
