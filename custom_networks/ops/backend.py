@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 
+import torch
+
 _log = logging.getLogger(__name__)
 
 ENVIRONMENT_VARIABLE = "CUSTOM_NETWORKS_BACKEND"
@@ -47,6 +49,7 @@ BACKENDS = {
 _AUTO = {"cpu": ("native", "torch", "reference"), "cuda": ("triton", "torch", "reference")}
 _AUTO_ELSEWHERE = ("torch", "reference")
 
+_functions: dict[tuple[str, str], Callable] = {}
 _selected = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
 
 
@@ -90,11 +93,18 @@ def resolve(operator: str, device_type: str) -> Callable:
         ValueError: The environment variable names no backend.
         RuntimeError: The selected backend is unavailable, does not serve this device or lacks this operator.
     """
-    return _resolve(_selected, operator, device_type)
+    return _functions[_choose(_selected, operator, device_type), operator]
+
+
+# A compiler that traces through takes the name for a constant and does not look inside.
+@torch.compiler.assume_constant_result
+def _choose(selected: str, operator: str, device_type: str) -> str:
+    return _find(selected, operator, device_type)
 
 
 @cache
-def _resolve(selected: str, operator: str, device_type: str) -> Callable:
+def _find(selected: str, operator: str, device_type: str) -> str:
+    """Name of the backend for ``operator``; its function is in ``_functions`` afterwards."""
     _check_name(selected)
     if selected == "auto":
         name = next(n for n in _AUTO.get(device_type, _AUTO_ELSEWHERE) if _offers(n, operator))
@@ -104,11 +114,11 @@ def _resolve(selected: str, operator: str, device_type: str) -> Callable:
         if devices is not None and device_type not in devices:
             raise RuntimeError(f"backend {name!r} serves {', '.join(devices)} tensors, got {device_type}")
         _require(name)
-    function = getattr(_module(name), operator, None)
-    if function is None:
-        raise RuntimeError(f"backend {name!r} has no {operator}; set_backend('auto') finds one that has")
+        if not _offers(name, operator):
+            raise RuntimeError(f"backend {name!r} has no {operator}; set_backend('auto') finds one that has")
+    _functions[name, operator] = getattr(_module(name), operator)
     _log.info("%s on %s runs on backend %r (%s)", operator, device_type, name, selected)
-    return function
+    return name
 
 
 def _check_name(name: str) -> None:
