@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -49,7 +50,6 @@ BACKENDS = {
 _AUTO = {"cpu": ("native", "torch", "reference"), "cuda": ("triton", "torch", "reference")}
 _AUTO_ELSEWHERE = ("torch", "reference")
 
-_functions: dict[tuple[str, str], Callable] = {}
 _selected = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
 
 
@@ -93,7 +93,8 @@ def resolve(operator: str, device_type: str) -> Callable:
         ValueError: The environment variable names no backend.
         RuntimeError: The selected backend is unavailable, does not serve this device or lacks this operator.
     """
-    return _functions[_choose(_selected, operator, device_type), operator]
+    name = _choose(_selected, operator, device_type)
+    return getattr(sys.modules[BACKENDS[name].module], operator)
 
 
 # A compiler that traces through takes the name for a constant and does not look inside.
@@ -104,7 +105,6 @@ def _choose(selected: str, operator: str, device_type: str) -> str:
 
 @cache
 def _find(selected: str, operator: str, device_type: str) -> str:
-    """Name of the backend for ``operator``; its function is in ``_functions`` afterwards."""
     _check_name(selected)
     if selected == "auto":
         name = next(n for n in _AUTO.get(device_type, _AUTO_ELSEWHERE) if _offers(n, operator))
@@ -116,7 +116,6 @@ def _find(selected: str, operator: str, device_type: str) -> str:
         _require(name)
         if not _offers(name, operator):
             raise RuntimeError(f"backend {name!r} has no {operator}; set_backend('auto') finds one that has")
-    _functions[name, operator] = getattr(_module(name), operator)
     _log.info("%s on %s runs on backend %r (%s)", operator, device_type, name, selected)
     return name
 
@@ -144,6 +143,5 @@ def _availability(name: str) -> tuple[bool, str]:
         return False, str(error)
 
 
-@cache
 def _module(name: str) -> ModuleType:
     return importlib.import_module(BACKENDS[name].module)
