@@ -78,6 +78,13 @@ class RawDataset:
         if self.reader not in (None, *READERS):
             raise DataError(self.path, f"unknown reader {self.reader!r}", f"one of {', '.join(READERS)}")
 
+    @property
+    def reader_name(self) -> str:
+        """nnU-Net's name of the reader of these files, as a plan stores it."""
+        if self.reader is not None:
+            return self.reader
+        return "NaturalImage2DIO" if self.file_ending in NATURAL_ENDINGS else "SimpleITKIO"
+
     @cached_property
     def training_cases(self) -> list[Case]:
         """Training cases by name.
