@@ -6,14 +6,18 @@ is told so once, in the log, and works with the backend ``torch``.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from custom_networks.ops._layout import in_memory_order_of, state_dtype
 from custom_networks.ops._native_build import BuildError
+from custom_networks.ops._native_causal_conv import MAX_WIDTH
+from custom_networks.ops._native_causal_conv import causal_conv1d as _causal_conv1d
 from custom_networks.ops._native_library import load
 from custom_networks.ops._native_selective_scan import selective_scan as _selective_scan
 
@@ -62,6 +66,24 @@ def selective_scan(
     )
     out = in_memory_order_of(out.transpose(1, 2), u)
     return (out, last_state) if return_last_state else out
+
+
+def causal_conv1d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None, reverse: bool = False
+) -> Tensor:
+    """Depthwise convolution over the past (``reverse``: the future), with up to 16 taps; wider ones run in PyTorch."""
+    if weight.shape[1] > MAX_WIDTH:
+        return _torch().causal_conv1d(x, weight, bias, activation, reverse)
+    state = state_dtype(x.dtype)
+    bias = None if bias is None else bias.to(state)
+    rows = x.transpose(1, 2).to(_stream_dtype(x))
+    out = _causal_conv1d(rows, weight.to(state), bias, activation is not None, reverse)
+    return in_memory_order_of(out.transpose(1, 2), x)
+
+
+def _torch() -> ModuleType:
+    """The backend that serves what this one does not."""
+    return importlib.import_module("custom_networks.ops._torch")
 
 
 def _stream_dtype(first: Tensor, *others: Tensor | None) -> torch.dtype:

@@ -138,7 +138,8 @@ def library_path(variant: str = "float", rebuild: bool = False) -> Path:
         if rebuild or not path.is_file():
             _build(compiler, variant, path)
     except OSError as error:
-        raise BuildError(f"cannot write to {directory} ({error}); set ${CACHE_VARIABLE} to a directory of your own")
+        remedy = f"set ${CACHE_VARIABLE} to a directory of your own"
+        raise BuildError(f"cannot write to {directory} ({error}); {remedy}") from error
     return path
 
 

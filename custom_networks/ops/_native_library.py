@@ -44,6 +44,22 @@ SelectiveScanGradients = _structure(
     int_strides="out_batch out_time",
     pointer_rest="last_state u delta z A D delta_bias B C initial_state",
 )
+CausalConv = _structure(
+    "CausalConv",
+    int_sizes="batch length channels width silu reverse threads ranges",
+    pointer_inputs="x weight bias",
+    int_strides="x_batch x_time",
+    pointer_outputs="out",
+)
+CausalConvGradients = _structure(
+    "CausalConvGradients", pointer_out="out", int_strides="out_batch out_time", pointer_rest="x weight bias"
+)
+_STRUCTURES = {
+    "selective_scan": SelectiveScan,
+    "selective_scan_gradients": SelectiveScanGradients,
+    "causal_conv": CausalConv,
+    "causal_conv_gradients": CausalConvGradients,
+}
 
 
 class Library:
@@ -51,13 +67,15 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         self._functions = ctypes.CDLL(str(path))
-        for name in ("scan_lanes", "scan_chunk", "selective_scan_bytes", "selective_scan_gradients_bytes"):
-            getattr(self._functions, name).restype = ctypes.c_int64
-        sizes = {"selective_scan": SelectiveScan, "selective_scan_gradients": SelectiveScanGradients}
-        agrees = all(getattr(self._functions, f"{n}_bytes")() == ctypes.sizeof(s) for n, s in sizes.items())
-        if not agrees or self._functions.scan_chunk() != CHUNK:
+        fits = all(self._number(f"{name}_bytes") == ctypes.sizeof(s) for name, s in _STRUCTURES.items())
+        if not fits or self._number("scan_chunk") != CHUNK:
             raise OSError(f"{path} does not fit this version of the package")
-        self.lanes = self._functions.scan_lanes()
+        self.lanes = self._number("scan_lanes")
+
+    def _number(self, name: str) -> int:
+        function = getattr(self._functions, name)
+        function.restype = ctypes.c_int64
+        return function()
 
     def call(self, name: str, dtype: torch.dtype, *structures: ctypes.Structure) -> None:
         """Calls a function of the library; Python's lock is released meanwhile.
