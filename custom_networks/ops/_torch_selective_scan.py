@@ -254,7 +254,7 @@ def backward(
         if delta_bias is not None:
             dbias += d_step.sum((0, 1))
 
-    dA = dA.transpose(1, 2).flatten(0, 1).to(A.dtype)
+    dA = dA.transpose(1, 2).flatten(0, 1).to(A.dtype).contiguous()
     dD = None if D is None else dD.to(D.dtype)
     dbias = None if delta_bias is None else dbias.to(delta_bias.dtype)
     return du, ddelta, dA, dB, dC, dD, dz, dbias

@@ -8,6 +8,9 @@ A backend is a module that offers ``is_available() -> (bool, reason)`` and any o
 - (B, D, L) tensors may have any strides; results have the dtype and the memory order of u or x.
 
 ``auto`` passes over a backend that lacks an operator. Modules are imported when they are first needed.
+
+Export: ``torch.export`` sees one opaque node an operator, except with ``reference``, which then is written out in plain
+tensor operations; so is ``auto`` on the way to ONNX, whose exporter knows nothing else.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from types import ModuleType
 
 import torch
 
+from custom_networks.ops import _traceable
+
 _log = logging.getLogger(__name__)
 
 ENVIRONMENT_VARIABLE = "CUSTOM_NETWORKS_BACKEND"
@@ -37,11 +42,14 @@ class Backend:
     remedy: str
 
 
+# Triton's interpreter, switched on before the kernels are defined, runs them on CPU tensors, for tests.
+_TRITON = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",)
+
 BACKENDS = {
     "reference": Backend("custom_networks.ops._reference", None, ""),
     "native": Backend("custom_networks.ops._native", ("cpu",), "install a C++ compiler (g++ or clang++)"),
     "torch": Backend("custom_networks.ops._torch", None, ""),
-    "triton": Backend("custom_networks.ops._triton", ("cuda",), "pip install triton, on a machine with a CUDA device"),
+    "triton": Backend("custom_networks.ops._triton", _TRITON, "pip install triton, on a machine with a CUDA device"),
     "mamba_ssm": Backend(
         "custom_networks.ops._mamba_ssm", ("cuda",), "pip install mamba-ssm causal-conv1d, with the CUDA compiler"
     ),
@@ -93,6 +101,9 @@ def resolve(operator: str, device_type: str) -> Callable:
         ValueError: The environment variable names no backend.
         RuntimeError: The selected backend is unavailable, does not serve this device or lacks this operator.
     """
+    to_onnx = torch.onnx.is_in_onnx_export()
+    if (to_onnx and _selected in ("auto", "reference")) or (_selected == "reference" and torch.compiler.is_exporting()):
+        return getattr(_traceable, operator)
     name = _choose(_selected, operator, device_type)
     return getattr(sys.modules[BACKENDS[name].module], operator)
 
