@@ -19,6 +19,9 @@ from tests.seg.training_phantom import MemoryPrepared
 
 ITERATIONS = 4
 
+# Two fresh interpreters import PyTorch and MONAI.
+pytestmark = pytest.mark.slow
+
 
 class TwoLevels(torch.nn.Module):
     def __init__(self):
