@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ignite.engine import Engine, Events
 from torch import nn
 
-from custom_apps.common.distributed import rank
+from custom_apps.common.checkpoint_files import set_aside
+from custom_apps.common.distributed import is_main_process
 from custom_apps.seg.configuration import Configuration
-from custom_apps.seg.model_folder import ModelFolder
+from custom_apps.seg.model_folder import DATASET_FILE, MODEL_FILE, PLANS_FILE, ModelFolder
 from custom_apps.seg.network import with_network
 from custom_apps.seg.prepare import prepare_dataset
 
@@ -62,11 +64,40 @@ class Experiment:
             tuple(range(self.configuration.spatial_dims)),
         )
 
+    @property
+    def masked_channels(self) -> list[int]:
+        """Channels that were normalized within the non-zero region and stay 0 outside of it."""
+        return [channel for channel, masked in enumerate(self.configuration.use_mask_for_norm) if masked]
+
     def network(self, deep_supervision: bool = True) -> nn.Module:
         """The network with fresh weights."""
         return self.model(".").network(deep_supervision)
 
-    def write_model(self, folder: str | Path) -> None:
-        """Writes the plan and the data set's description beside the weights; rank 0 only."""
-        if rank() == 0:
-            self.model(folder).write(fold=self.fold)
+
+class ModelWriter:
+    """Handler that writes plan and data-set description beside the weights when a training starts.
+
+    Attach it after the handler that resumes, which refuses a folder of another network. Descriptions that differ from
+    ours are kept under other names.
+
+    Args:
+        experiment: what is trained.
+        folder: the model folder.
+    """
+
+    def __init__(self, experiment: Experiment, folder: str | Path):
+        self.experiment, self.folder = experiment, Path(folder)
+
+    def attach(self, engine: Engine) -> None:
+        """Registers the handler on a trainer."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Writes the files, on the main process."""
+        if not is_main_process():
+            return
+        model = self.experiment.model(self.folder)
+        if (self.folder / MODEL_FILE).is_file() and ModelFolder.read(self.folder).configuration != model.configuration:
+            for name in (MODEL_FILE, PLANS_FILE, DATASET_FILE):
+                set_aside(self.folder / name)
+        model.write(fold=self.experiment.fold)

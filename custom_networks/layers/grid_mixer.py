@@ -10,6 +10,12 @@ from custom_networks.layers.mamba2 import Mamba2
 
 MIXERS = {"mamba": Mamba, "mamba2": Mamba2}
 
+# Published values. U-Mamba2 fixes the head width at 80; where that does not divide, its largest divisor is taken.
+DEFAULT_OPTIONS = {
+    "mamba": {"d_state": 16, "d_conv": 4, "expand": 2},
+    "mamba2": {"d_state": 32, "d_conv": 4, "expand": 2, "headdim": None},
+}
+
 
 class GridMixer(nn.Module):
     """Mamba layer of U-Mamba on a feature map (B, channels, *spatial), shape preserved.
@@ -47,7 +53,7 @@ class GridMixer(nn.Module):
             raise ValueError(f"tokens must be 'patch' or 'channel', got {tokens!r}")
         self.dim, self.tokens, self.residual = dim, tokens, residual
         self.norm = nn.LayerNorm(dim)
-        self.mixer = MIXERS[mixer](dim, **(options or {}))
+        self.mixer = MIXERS[mixer](dim, **DEFAULT_OPTIONS[mixer] | (options or {}))
 
     def to_tokens(self, x: torch.Tensor) -> torch.Tensor:
         """Grid (B, channels, *spatial) to tokens (B, L, dim)."""

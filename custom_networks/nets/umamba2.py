@@ -21,9 +21,6 @@ from custom_networks.layers.click_mixers import (
 from custom_networks.layers.conv_blocks import CONV, TRANSPOSED_CONV, ConvNorm, ResidualBlock, initialize_convolutions
 from custom_networks.layers.grid_mixer import GridMixer
 
-# d_state 32 and head width 80 are the published values; a width that 80 does not divide takes its largest divisor.
-MAMBA2_OPTIONS = {"d_state": 32, "d_conv": 4, "expand": 2, "headdim": None, "chunk_size": 64}
-
 BOTTLENECKS = ("none", "mamba", "mamba2", "mamba2_pe", "mamba2_click", "mamba2_cross_click", "mamba2_cross_click2")
 
 
@@ -32,22 +29,21 @@ def _bottleneck(kind: str, dim: int, patch_size: Sequence[int] | None, options: 
         raise ValueError(f"bottleneck must be one of {BOTTLENECKS}, got {kind!r}")
     if "click" in kind and patch_size is None:
         raise ValueError(f"bottleneck {kind!r} needs patch_size, which the clicks' coordinates refer to")
-    mamba2 = MAMBA2_OPTIONS | (options or {})
     match kind:
         case "none":
             return nn.Identity()
         case "mamba":
             return GridMixer(dim, "mamba", options=options)
         case "mamba2":
-            return GridMixer(dim, "mamba2", options=mamba2)
+            return GridMixer(dim, "mamba2", options=options)
         case "mamba2_pe":
-            return PositionCodedMixer(dim, mamba2)
+            return PositionCodedMixer(dim, options)
         case "mamba2_click":
-            return AppendedClickMixer(dim, patch_size, mamba2)
+            return AppendedClickMixer(dim, patch_size, options)
         case "mamba2_cross_click":
-            return CrossAttentionClickMixer(dim, patch_size, blocks=1, mlp_channels=512, options=mamba2)
+            return CrossAttentionClickMixer(dim, patch_size, blocks=1, mlp_channels=512, options=options)
         case _:
-            return CrossAttentionClickMixer(dim, patch_size, blocks=2, mlp_channels=1024, options=mamba2)
+            return CrossAttentionClickMixer(dim, patch_size, blocks=2, mlp_channels=1024, options=options)
 
 
 class ResidualEncoder(nn.Module):
