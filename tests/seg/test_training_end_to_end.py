@@ -105,6 +105,15 @@ validate:
 """
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads that wait for each other on a busy machine take longer than these small tensors do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def training(folder, **changes):
     torch.manual_seed(0)
     parser = ConfigParser(yaml.safe_load(CONFIG))
