@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from custom_apps.common.errors import DataError
+from custom_apps.common.partial_file import write_json
 from custom_apps.seg.case_pool import run_cases
 from custom_apps.seg.cropping import crop_to_nonzero
 from custom_apps.seg.intensity_sampling import IntensityCounts, sample_foreground
-from custom_apps.seg.partial_file import write_json
 from custom_apps.seg.raw_dataset import Case, RawDataset
 
 FOREGROUND_SAMPLES = 10**8

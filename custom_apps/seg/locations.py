@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from custom_apps.common.partial_file import partial_file
 from custom_apps.seg.labels import LabelManager
-from custom_apps.seg.partial_file import partial_file
 
 Region = int | tuple[int, ...]
 

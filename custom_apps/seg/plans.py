@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from custom_apps.common.errors import DataError
+from custom_apps.common.partial_file import write_json
 from custom_apps.seg.configuration import Configuration
-from custom_apps.seg.partial_file import write_json
 
 
 @dataclass(frozen=True)

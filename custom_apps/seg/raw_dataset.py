@@ -78,6 +78,10 @@ class RawDataset:
         if self.reader not in (None, *READERS):
             raise DataError(self.path, f"unknown reader {self.reader!r}", f"one of {', '.join(READERS)}")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the lists of cases out, which would travel to every worker process."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("training_cases", "test_cases")}
+
     @property
     def reader_name(self) -> str:
         """nnU-Net's name of the reader of these files, as a plan stores it."""
@@ -97,14 +101,7 @@ class RawDataset:
     @cached_property
     def test_cases(self) -> list[Case]:
         """Cases of ``imagesTs`` by name, with label maps where ``labelsTs`` has them; none without that folder."""
-        folder = self.folder / "imagesTs"
-        if not folder.is_dir():
-            return []
-        labels = self.folder / "labelsTs"
-        return [
-            Case(case.identifier, case.images, path if (path := self._label_path(labels, case)).is_file() else None)
-            for case in self.images_in(folder)
-        ]
+        return _without_problems(self.list_test_cases())
 
     def images_in(self, folder: str | Path) -> list[Case]:
         """Groups the images of any folder, named as in ``imagesTr``, into cases.
@@ -113,6 +110,19 @@ class RawDataset:
             DataError: when the folder is missing or empty, a name or an ending is wrong, or a channel is missing.
         """
         return _without_problems(self._group(Path(folder)))
+
+    def list_test_cases(self) -> tuple[list[Case], list[DataError]]:
+        """Cases of ``imagesTs`` whose images are all there, and every problem of the listing."""
+        folder, labels = self.folder / "imagesTs", self.folder / "labelsTs"
+        if not folder.is_dir():
+            return [], []
+        cases, problems = self._group(folder)
+        paths = [self._label_path(labels, case) for case in cases]
+        labelled = [
+            Case(case.identifier, case.images, path if path.is_file() else None)
+            for case, path in zip(cases, paths, strict=True)
+        ]
+        return labelled, problems
 
     def list_training_cases(self) -> tuple[list[Case], list[DataError]]:
         """Training cases whose files are all there, and every problem of the listing."""

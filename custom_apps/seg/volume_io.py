@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from custom_apps.common.errors import DataError
+from custom_apps.common.partial_file import partial_file, write_json
 from custom_apps.seg import itk_files, natural_images, tiff_stacks
-from custom_apps.seg.partial_file import partial_file, write_json
 
 Properties = dict[str, Any]
 
