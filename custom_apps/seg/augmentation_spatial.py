@@ -14,6 +14,8 @@ from monai.transforms.utils import create_rotate
 from custom_apps.seg.patch_geometry import initial_patch_size, spatial_range
 
 OUTSIDE = -1
+# Voxels of label masks that are interpolated together: 256 MiB in float32.
+LARGEST_STACK = 1 << 26
 
 
 class RandRotateScaleCropd(RandomizableTransform, MapTransform):
@@ -105,12 +107,17 @@ class RandRotateScaleCropd(RandomizableTransform, MapTransform):
         lowest = min(int(labels.min()), OUTSIDE)
         present = torch.bincount((labels - lowest).flatten()).nonzero().flatten() + lowest
         present = present[present != OUTSIDE].to(labels.dtype)
-        # One row per label and slice; -1 and what lies outside are what remains of the weights.
-        members = (labels[None] == present.view(-1, *(1,) * labels.ndim)).float()
-        weights = _sample_linear(members.flatten(0, 1), matrix, size).unflatten(0, members.shape[:2])
-        weights = torch.cat([1 - weights.sum(0, keepdim=True), weights])
-        candidates = torch.cat([labels.new_tensor([OUTSIDE]), present])
-        return candidates[weights.argmax(0)]
+        total = best = torch.zeros(labels.shape[0], *size)
+        result = torch.full((labels.shape[0], *size), OUTSIDE, dtype=labels.dtype)
+        for some in present.split(max(1, LARGEST_STACK // labels.numel())):
+            members = (labels[None] == some.view(-1, *(1,) * labels.ndim)).float()
+            weights = _sample_linear(members.flatten(0, 1), matrix, size).unflatten(0, members.shape[:2])
+            total = total + weights.sum(0)
+            strongest, which = weights.max(0)
+            result = torch.where(strongest > best, some[which], result)
+            best = torch.maximum(strongest, best)
+        # -1 and what lies outside have the weight that the labels leave.
+        return torch.where(1 - total > best, OUTSIDE, result)
 
 
 def _sample_linear(channels: torch.Tensor, matrix: np.ndarray, size: tuple[int, ...]) -> torch.Tensor:

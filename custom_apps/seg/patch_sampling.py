@@ -72,7 +72,7 @@ class PatchDataset(Dataset):
             augmentation = TrainingTransforms(self.patch_size, masked_channels=masked) if training else None
         self.augmentation = ValidationTransforms() if augmentation is None else augmentation
         self.initial_patch_size = tuple(getattr(self.augmentation, "initial_patch_size", self.patch_size))
-        self.seed, self.epoch = int(seed), 0
+        self.seed, self.training, self.epoch = int(seed), training, 0
         self.oversample_foreground = oversample_foreground
         self.probabilistic_oversampling = probabilistic_oversampling
         self.cached_cases = cached_cases
@@ -92,7 +92,9 @@ class PatchDataset(Dataset):
         epoch, position = index if isinstance(index, tuple) else (self.epoch, index)
         if not 0 <= position < len(self):
             raise IndexError(f"patch {position} of {len(self)}")
-        random = np.random.RandomState(np.random.SeedSequence([self.seed, epoch, position]).generate_state(4))
+        # Fold "all" validates on the training cases; the same patches must not come up there.
+        source = np.random.SeedSequence([self.seed, epoch, position, int(self.training)])
+        random = np.random.RandomState(source.generate_state(4))
         name = self.cases[random.randint(len(self.cases))]
         if self._load is None:
             self._load = lru_cache(self.cached_cases)(self.prepared.load)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from custom_apps.seg import augmentation_spatial
 from custom_apps.seg.augmentation_spatial import RandRotateScaleCropd
 
 
@@ -84,6 +85,14 @@ def test_labels_are_never_averaged():
     assert set(result["label"].unique().tolist()) == {0, 7}
     inside = result["image"][0] / 7 > 0.5
     assert torch.equal(result["label"][0] == 7, inside)
+
+
+def test_many_labels_in_a_large_patch_are_taken_in_turns(monkeypatch):
+    item = sample((12, 13, 14))
+    matrix = np.eye(3) * 1.2
+    together = transform((8, 8, 8), matrix)(item)["label"]
+    monkeypatch.setattr(augmentation_spatial, "LARGEST_STACK", 1)
+    assert torch.equal(transform((8, 8, 8), matrix)(item)["label"], together)
 
 
 def test_thin_patches_turn_every_slice_alike():
