@@ -29,13 +29,13 @@ class TrainingCurves:
     Attach it to the trainer, after the :class:`~custom_apps.common.epoch_log.EpochLog`.
 
     Args:
-        log_path: ``metrics.csv`` of that log.
-        path: the figure, replaced each time.
+        path: ``metrics.csv`` of that log.
+        folder: where ``training_curves.png`` is written, replaced each time.
         every: epochs between drawings.
     """
 
-    def __init__(self, log_path: str | Path, path: str | Path, every: int = 10):
-        self.log_path, self.path, self.every = Path(log_path), Path(path), every
+    def __init__(self, path: str | Path, folder: str | Path, every: int = 10):
+        self.path, self.folder, self.every = Path(path), Path(folder), every
 
     def attach(self, engine: Engine) -> None:
         """Registers the handler on a trainer."""
@@ -43,8 +43,8 @@ class TrainingCurves:
 
     def __call__(self, _engine: Engine) -> None:
         """Draws the figure if there is a log."""
-        if is_main_process() and self.log_path.is_file():
-            plot_training_curves(self.log_path, self.path)
+        if is_main_process() and self.path.is_file():
+            plot_training_curves(self.path, self.folder / "training_curves.png")
 
 
 def plot_training_curves(log_path: str | Path, path: str | Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.data import MetaTensor
+from monai.utils import MetaKeys
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """ITK's patient axes run to left, posterior, superior; those of NIfTI and MONAI to right, anterior, superior."""
@@ -26,6 +29,21 @@ def affine_of(properties: dict[str, Any]) -> np.ndarray:
         affine[:3, :3] = np.reshape(geometry["direction"], (3, 3)) * np.asarray(geometry["spacing"])
         affine[:3, 3] = geometry["origin"]
     return (LPS_TO_RAS @ affine)[:, [2, 1, 0, 3]]
+
+
+def meta_tensor(array: np.ndarray, properties: dict[str, Any], path: str | Path | None = None) -> MetaTensor:
+    """MetaTensor (C, z, y, x) that MONAI places and writes correctly.
+
+    Args:
+        array: shape (C, z, y, x).
+        properties: as read with the image it belongs to.
+        path: file it comes from, or belongs to.
+    """
+    # Files have no channel axis; without being told, MONAI's writers take one channel of a volume for a 2-D image.
+    meta = {MetaKeys.SPATIAL_SHAPE: np.array(array.shape[1:]), MetaKeys.ORIGINAL_CHANNEL_DIM: "no_channel"}
+    if path is not None:
+        meta["filename_or_obj"] = str(path)
+    return MetaTensor(np.ascontiguousarray(array), affine=affine_of(properties), meta=meta)
 
 
 def properties_of(affine: np.ndarray) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""From logits in the prepared frame back to a label map of the original image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from custom_apps.common.errors import DataError
+from custom_apps.seg.model_folder import ModelFolder
+from custom_apps.seg.resampling import resample_logits
+
+
+def restore_segmentation(
+    logits: torch.Tensor, properties: dict[str, Any], model: ModelFolder, case: str = "case"
+) -> np.ndarray:
+    """Label map of the original image: logits resampled, decided, pasted into the uncropped frame, axes put back.
+
+    Logits are resampled before the decision, and voxels outside the crop are background (nnU-Net, Isensee et al. 2021).
+    Whether an axis is resampled apart is decided in transposed axis order, like everything else (nnU-Net 2.1 used the
+    untransposed spacing there).
+
+    Args:
+        logits: shape (heads, z, y, x) in the prepared frame.
+        properties: as ``preprocess_case`` leaves them.
+        model: plan and labels.
+        case: named in errors.
+
+    Returns:
+        Label map (z, y, x) as the image was read, int16.
+
+    Raises:
+        DataError: for NaN or infinite logits, naming the case.
+        ValueError: if the logits have not the shape of the prepared image.
+    """
+    resampled = _resampled(logits, properties, model, case)
+    return _to_original(model.labels.logits_to_segmentation(resampled), properties, model)
+
+
+def restore_probabilities(
+    logits: torch.Tensor, properties: dict[str, Any], model: ModelFolder, case: str = "case"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Label map as :func:`restore_segmentation` gives it, and the probabilities behind it.
+
+    Returns:
+        Label map (z, y, x), int16, and probabilities (heads, z, y, x), float32, of the original image. Outside the
+        crop the background is certain; with regions every region has probability 0 there.
+    """
+    probabilities = model.labels.logits_to_probabilities(_resampled(logits, properties, model, case))
+    segmentation = _to_original(model.labels.probabilities_to_segmentation(probabilities), properties, model)
+    outside = np.zeros(len(probabilities), np.float32)
+    if not model.labels.has_regions:
+        outside[0] = 1
+    heads = [_to_original(p, properties, model, o) for p, o in zip(probabilities, outside, strict=True)]
+    return segmentation, np.stack(heads)
+
+
+def _resampled(logits: torch.Tensor, properties: dict[str, Any], model: ModelFolder, case: str) -> np.ndarray:
+    if not torch.isfinite(logits).all():
+        raise DataError(case, "the network gave NaN or infinite logits", "finite ones; try it without mixed precision")
+    prepared = properties["shape_after_resampling"]
+    if list(logits.shape) != [model.labels.num_segmentation_heads, *prepared]:
+        raise ValueError(
+            f"{case}: logits have shape {tuple(logits.shape)}, expected {model.labels.num_segmentation_heads} heads "
+            f"of the prepared image's {tuple(prepared)}"
+        )
+    return resample_logits(
+        logits,
+        properties["shape_after_cropping_and_before_resampling"],
+        properties["spacing_after_resampling"],
+        properties["spacing_before_resampling"],
+        model.configuration,
+    )
+
+
+def _to_original(
+    values: np.ndarray | torch.Tensor, properties: dict[str, Any], model: ModelFolder, outside: float = 0
+) -> np.ndarray:
+    """Array (z, y, x) of the whole image from one of the crop."""
+    values = np.asarray(values)
+    whole = np.full(properties["shape_before_cropping"], outside, values.dtype)
+    whole[_slices(properties["bbox_used_for_cropping"])] = values
+    return np.ascontiguousarray(whole.transpose(model.plans.transpose_backward))
+
+
+def _slices(box: Sequence[Sequence[int]]) -> tuple[slice, ...]:
+    return tuple(slice(lower, upper) for lower, upper in box)
