@@ -81,13 +81,12 @@ def _nifti_array(path: Path, shape: Sequence[int]) -> np.ndarray:
     """
     import nibabel
 
-    kind = type(nibabel.load(path))
     content = path.read_bytes()
     try:
         content = gzip.decompress(content) if path.name.lower().endswith(".gz") else content
     except EOFError as error:
         raise DataError(path, "file is truncated", f"a volume of shape {tuple(shape)}") from error
-    proxy = kind.from_bytes(content).dataobj
+    proxy = nibabel.Nifti1Image.from_bytes(content).dataobj
     expected = proxy.offset + int(np.prod(proxy.shape, dtype=np.int64)) * proxy.dtype.itemsize
     if len(content) < expected:
         raise DataError(path, f"file is truncated: {len(content)} bytes", f"{expected} bytes as its header says")

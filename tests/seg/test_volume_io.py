@@ -49,13 +49,12 @@ def test_axes_are_those_of_the_header_reversed(tmp_path):
     assert properties["spacing"] == pytest.approx([3.0, 2.0, 1.0])
 
 
-@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 @pytest.mark.parametrize("byte_order", ["<", ">"])
-def test_scaled_integers_of_either_byte_order(tmp_path, kind, byte_order):
-    header = kind.header_class(endianness=byte_order)
+def test_scaled_integers_of_either_byte_order(tmp_path, byte_order):
+    header = nibabel.Nifti1Header(endianness=byte_order)
     header.set_data_dtype(np.int16)
     data = np.random.default_rng(0).normal(size=(3, 4, 5))
-    nibabel.save(kind(data, np.eye(4), header), tmp_path / "x_0000.nii")
+    nibabel.save(nibabel.Nifti1Image(data, np.eye(4), header), tmp_path / "x_0000.nii")
     array, _ = read_images([tmp_path / "x_0000.nii"])
     np.testing.assert_allclose(array[0], data.T, atol=1e-3)
     assert array.dtype == np.dtype("float32")
