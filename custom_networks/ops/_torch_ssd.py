@@ -2,8 +2,7 @@
 
 Within a chunk, steps act on each other through a matrix of decays between them, the products C B^T being formed once
 a group; chunks act on each other through the state. Sums of log decays are float64 so that a huge step does not blur
-the small ones after it. The gradient of the decays, which cancels over long sequences, starts afresh from its exact
-value at every chunk boundary. Forward keeps the state at the start of each slab of chunks; backward restarts there.
+the small ones after it. Forward keeps the state at the start of each slab of chunks; backward restarts there.
 
 Letters: M chunks a slab, Q steps a chunk, K heads a group. Values of the steps are (B, M, Q, G, K, P), B and C
 (B, M, G, Q, N), states (B, M, G, N, K P).
@@ -54,9 +53,11 @@ class _Chunks:
         self.whole = whole.exp().to(dtype).movedim(2, 3).repeat_interleave(x.shape[-1], dim=-1)
         total = total.movedim(2, -1)
         later = torch.ones(slab.steps, slab.steps, dtype=torch.bool, device=x.device).triu(1)
+        self.later = later.mT if reverse else later
         between = (total[..., :, None] - total[..., None, :]).to(dtype)
-        self.decay = between.masked_fill_(later.mT if reverse else later, -torch.inf).exp_()
-        self.mixing = torch.matmul(self.C, self.B.mT).unsqueeze(3) * self.decay
+        self.decay = between.masked_fill_(self.later, -torch.inf).exp_()
+        self.products = torch.matmul(self.C, self.B.mT).unsqueeze(3)
+        self.mixing = self.products * self.decay
 
     @staticmethod
     def accumulate(x: Tensor, last_first: bool) -> Tensor:
@@ -68,30 +69,32 @@ class _Chunks:
         self.to_state = _by_group(self.to_end * self.dt_x)
         self.leaving = torch.matmul(self.B.mT, self.to_state)
         self.entering = self._pass(self.leaving, state, self.reverse)
-        inner = torch.matmul(self.mixing, self.dt_x.movedim(2, 4)).movedim(4, 2)
-        return torch.addcmul(inner, self.from_start, self._by_step(torch.matmul(self.C, self.entering)))
+        self.y_of_state = self.from_start * self._by_step(torch.matmul(self.C, self.entering))
+        return self.y_of_state + torch.matmul(self.mixing, self.dt_x.movedim(2, 4)).movedim(4, 2)
 
-    def run_back(self, grad: Tensor, carry: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gradients of dt_x, B, C and of the state entering the slab, given that of the state leaving it."""
+    def run_back(self, grad: Tensor, carry: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of dt_x, B, C, dt A and of the state entering the slab, given that of the state leaving it."""
         from_state = _by_group(self.from_start * grad)
         arriving = torch.matmul(self.C.mT, from_state)
-        self.grad_leaving = self._pass(arriving, carry, not self.reverse)
+        grad_leaving = self._pass(arriving, carry, not self.reverse)
         grad_heads = grad.movedim(2, 4)
-        d_dt_x = torch.matmul(self.mixing.mT, grad_heads).movedim(4, 2)
-        outer = self._by_step(torch.matmul(self.B, self.grad_leaving))
-        d_dt_x = torch.addcmul(d_dt_x, self.to_end, outer)
-        pairs = torch.matmul(grad_heads, self.dt_x.movedim(2, 4).mT).mul_(self.decay).sum(3)
-        dB = torch.matmul(pairs.mT, self.C) + torch.matmul(self.to_state, self.grad_leaving.mT)
-        dC = torch.matmul(pairs, self.B) + torch.matmul(from_state, self.entering.mT)
-        before_first = arriving[:, -1 if self.reverse else 0]
-        return d_dt_x, dB, dC, before_first
+        of_state = self.to_end * self._by_step(torch.matmul(self.B, grad_leaving))
+        d_dt_x = of_state + torch.matmul(self.mixing.mT, grad_heads).movedim(4, 2)
+        pairs = torch.matmul(grad_heads, self.dt_x.movedim(2, 4).mT).mul_(self.decay)
+        shared = pairs.sum(3)
+        dB = torch.matmul(shared.mT, self.C) + torch.matmul(self.to_state, grad_leaving.mT)
+        dC = torch.matmul(shared, self.B) + torch.matmul(from_state, self.entering.mT)
 
-    def grad_log_decay(self, grad: Tensor, y: Tensor, d_dt_x: Tensor) -> Tensor:
-        """Gradient of dt A, (B, M, Q, G, K): what flows past each step."""
-        flow = (grad * y - self.dt_x * d_dt_x).sum(-1).double()
-        past_end = self._heads(self.grad_leaving * self.leaving).sum((3, 5))
-        flow = self.accumulate(flow, not self.reverse) + past_end.unsqueeze(2)
-        return flow.to(grad.dtype)
+        # A decay scales what flows past its step: from the state or an earlier step, to the state or this or a later
+        # step. Sums over these paths do not cancel, as the difference of output and input gradients would.
+        through = self._heads(self.whole * self.entering * grad_leaving).sum((3, 5)).unsqueeze(2)
+        out_of_state = (grad * self.y_of_state).sum(-1)
+        into_state = (self.dt_x * of_state).sum(-1).double()
+        earlier = (self.accumulate(into_state, self.reverse) - into_state).to(grad.dtype)
+        onward = self.later.to(grad.dtype).fill_diagonal_(1)
+        within = (torch.matmul(onward, pairs.mul_(self.products)) * self.later.mT).sum(-1).movedim(-1, 2)
+        d_log = through + self.accumulate(out_of_state, not self.reverse) + earlier + within
+        return d_dt_x, dB, dC, d_log, arriving[:, -1 if self.reverse else 0]
 
     def _heads(self, x: Tensor) -> Tensor:
         """(..., K P) as (..., K, P)."""
@@ -203,11 +206,10 @@ def backward(
             slab.rows(dz).copy_(gy * before * gate * (1 + z_ * (1 - gate)))
             gy = gy * z_ * gate
         grad_y = slab.split(gy).unflatten(-2, (groups, -1))
-        d_dt_x, dB_, dC_, carry = chunks.run_back(grad_y, carry)
+        d_dt_x, dB_, dC_, d_log, carry = chunks.run_back(grad_y, carry)
         slab.rows(dB).copy_(slab.join(dB_.transpose(2, 3)))
         slab.rows(dC).copy_(slab.join(dC_.transpose(2, 3)))
 
-        d_log = chunks.grad_log_decay(grad_y, y, d_dt_x)
         dA += (chunks.dt * d_log).sum((0, 1, 2)).flatten()
         d_step = (chunks.x * d_dt_x).sum(-1) + A.to(dtype).unflatten(0, (groups, -1)) * d_log
         d_step = slab.join(d_step).flatten(2)

@@ -85,7 +85,7 @@ def backend_info() -> dict[str, object]:
 
     Asking may import or build backends.
     """
-    available = {name: _availability(name) for name in BACKENDS}
+    available = {name: availability(name) for name in BACKENDS}
     return {
         "selected": _selected,
         "auto": {device: next(name for name in order if available[name][0]) for device, order in _AUTO.items()},
@@ -118,14 +118,14 @@ def _choose(selected: str, operator: str, device_type: str) -> str:
 def _find(selected: str, operator: str, device_type: str) -> str:
     _check_name(selected)
     if selected == "auto":
-        name = next(n for n in _AUTO.get(device_type, _AUTO_ELSEWHERE) if _offers(n, operator))
+        name = next(n for n in _AUTO.get(device_type, _AUTO_ELSEWHERE) if offers(n, operator))
     else:
         name = selected
         devices = BACKENDS[name].devices
         if devices is not None and device_type not in devices:
             raise RuntimeError(f"backend {name!r} serves {', '.join(devices)} tensors, got {device_type}")
         _require(name)
-        if not _offers(name, operator):
+        if not offers(name, operator):
             raise RuntimeError(f"backend {name!r} has no {operator}; set_backend('auto') finds one that has")
     _log.info("%s on %s runs on backend %r (%s)", operator, device_type, name, selected)
     return name
@@ -137,17 +137,19 @@ def _check_name(name: str) -> None:
 
 
 def _require(name: str) -> None:
-    usable, reason = _availability(name)
+    usable, reason = availability(name)
     if not usable:
         raise RuntimeError(f"backend {name!r} cannot be used: {reason}; remedy: {BACKENDS[name].remedy}")
 
 
-def _offers(name: str, operator: str) -> bool:
-    return _availability(name)[0] and hasattr(_module(name), operator)
+def offers(name: str, operator: str) -> bool:
+    """Whether a backend can be used here and has ``operator``."""
+    return availability(name)[0] and hasattr(_module(name), operator)
 
 
 @cache
-def _availability(name: str) -> tuple[bool, str]:
+def availability(name: str) -> tuple[bool, str]:
+    """Whether a backend can be used here, and why or why not."""
     try:
         return _module(name).is_available()
     except ImportError as error:
