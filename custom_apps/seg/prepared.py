@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -106,7 +107,7 @@ class PreparedDataset:
             seg = np.load(paths.seg, mmap_mode="r", allow_pickle=False)
             properties = json.loads(paths.properties.read_text(encoding="utf-8"))
             locations = read_locations(paths.locations)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise DataError(self.folder, f"case '{case}' cannot be read ({error})", "files as prepared") from error
         return PreparedCase(case, image, seg, locations, properties)
 
