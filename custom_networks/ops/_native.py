@@ -20,6 +20,7 @@ from custom_networks.ops._native_causal_conv import MAX_WIDTH
 from custom_networks.ops._native_causal_conv import causal_conv1d as _causal_conv1d
 from custom_networks.ops._native_library import load
 from custom_networks.ops._native_selective_scan import selective_scan as _selective_scan
+from custom_networks.ops._native_ssd import ssd_scan as _ssd_scan
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,34 @@ def selective_scan(
     )
     out = in_memory_order_of(out.transpose(1, 2), u)
     return (out, last_state) if return_last_state else out
+
+
+def ssd_scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    chunk_size: int,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    initial_states: Tensor | None = None,
+    return_final_states: bool = False,
+    reverse: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """State-space dual scan of Mamba-2 (Dao and Gu 2024), step after step; ``chunk_size`` plays no part."""
+    state, streams = state_dtype(x.dtype), _stream_dtype(x, B, C, z)
+    if D is not None and D.dim() == 1:
+        D = D[:, None].expand(-1, x.shape[-1])
+    dt, A, D, dt_bias, initial_states = (
+        None if v is None else v.to(state) for v in (dt, A, D, dt_bias, initial_states)
+    )
+    x_, B, C, z = (None if v is None else v.to(streams) for v in (x, B, C, z))
+    out, last_state = _ssd_scan(x_, dt, A, B, C, D, z, dt_bias, initial_states, dt_softplus, reverse)
+    out = out.to(x.dtype)
+    return (out, last_state) if return_final_states else out
 
 
 def causal_conv1d(

@@ -54,11 +54,27 @@ CausalConv = _structure(
 CausalConvGradients = _structure(
     "CausalConvGradients", pointer_out="out", int_strides="out_batch out_time", pointer_rest="x weight bias"
 )
+Ssd = _structure(
+    "Ssd",
+    int_sizes="batch length heads width groups states softplus reverse threads slices",
+    pointer_inputs="x B C z dt A D dt_bias initial_state",
+    int_strides="x_batch x_time x_head z_batch z_time z_head B_batch B_time B_group C_batch C_time C_group "
+    "dt_batch dt_time dt_head",
+    pointer_outputs="out last_state",
+)
+SsdGradients = _structure(
+    "SsdGradients",
+    pointer_out="out",
+    int_strides="out_batch out_time out_head",
+    pointer_rest="last_state x z dt A D dt_bias B C initial_state",
+)
 _STRUCTURES = {
     "selective_scan": SelectiveScan,
     "selective_scan_gradients": SelectiveScanGradients,
     "causal_conv": CausalConv,
     "causal_conv_gradients": CausalConvGradients,
+    "ssd": Ssd,
+    "ssd_gradients": SsdGradients,
 }
 
 

@@ -42,6 +42,7 @@ struct Table {
   const real* base;
   int64_t stride;
   const real* row(int64_t t) const { return base + t * stride; }
+  Table from(int64_t t) const { return {row(t), stride}; }
 };
 
 // Gives `steps` rows of `width` values as a table: in place where the type allows, else widened into `buffer`.

@@ -3,6 +3,7 @@
 
 #include "causal_conv.h"
 #include "selective_scan_backward.h"
+#include "ssd_backward.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -25,6 +26,8 @@ EXPORT int64_t selective_scan_gradients_bytes() { return sizeof(SelectiveScanGra
 
 EXPORT int64_t causal_conv_bytes() { return sizeof(CausalConv); }
 EXPORT int64_t causal_conv_gradients_bytes() { return sizeof(CausalConvGradients); }
+EXPORT int64_t ssd_bytes() { return sizeof(Ssd); }
+EXPORT int64_t ssd_gradients_bytes() { return sizeof(SsdGradients); }
 
 EXPORT int selective_scan_forward(const SelectiveScan* s, int low) {
   return with_type(low, [&](auto type) { return selective_scan<decltype(type)>(*s); });
@@ -38,4 +41,11 @@ EXPORT int causal_conv_forward(const CausalConv* c, int low) {
 }
 EXPORT int causal_conv_backward(const CausalConv* c, const CausalConvGradients* gradients, int low) {
   return with_type(low, [&](auto type) { return causal_conv_backward<decltype(type)>(*c, *gradients); });
+}
+
+EXPORT int ssd_forward(const Ssd* s, int low) {
+  return with_type(low, [&](auto type) { return ssd<decltype(type)>(*s); });
+}
+EXPORT int ssd_backward(const Ssd* s, const SsdGradients* gradients, int low) {
+  return with_type(low, [&](auto type) { return ssd_backward<decltype(type)>(*s, *gradients); });
 }
