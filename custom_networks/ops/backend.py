@@ -108,10 +108,12 @@ def resolve(operator: str, device_type: str) -> Callable:
     return getattr(sys.modules[BACKENDS[name].module], operator)
 
 
-# A compiler that traces through takes the name for a constant and does not look inside.
-@torch.compiler.assume_constant_result
 def _choose(selected: str, operator: str, device_type: str) -> str:
     return _find(selected, operator, device_type)
+
+
+# What torch.compiler.assume_constant_result sets, without its import of the compiler: tracing does not look inside.
+_choose._dynamo_marked_constant = True
 
 
 @cache

@@ -1,0 +1,150 @@
+"""Compilers and exporters: one opaque node with the right shapes, or plain tensor operations for ONNX."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+import custom_networks.ops as ops
+from tests.ops.cases import OPERATORS, everything, why_not
+
+_COMPILED = ["native", "torch"]
+
+
+class Block(nn.Module):
+    """All three operators one after the other, on channel-last rows."""
+
+    def __init__(self, channels: int = 8, states: int = 4) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.taps = nn.Parameter(torch.randn(channels, 4) / 2)
+        self.projection = nn.Linear(channels, 2 * states + 2)
+        self.A = nn.Parameter(-torch.rand(channels, states))
+        self.A_heads = nn.Parameter(-torch.rand(2))
+        self.D = nn.Parameter(torch.randn(channels))
+        self.states = states
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        x = ops.causal_conv1d(rows.transpose(1, 2), self.taps, activation="silu")
+        B, C, steps = self.projection(x.transpose(1, 2)).split([self.states, self.states, 2], dim=-1)
+        y = x
+        for reverse in (False, True):
+            y = ops.selective_scan(
+                y, x, self.A, B.transpose(1, 2), C.transpose(1, 2), self.D, delta_softplus=True, reverse=reverse
+            )
+        y = y.transpose(1, 2).unflatten(2, (2, -1))
+        for reverse in (False, True):
+            y = ops.ssd_scan(y, steps, self.A_heads, B.unsqueeze(2), C.unsqueeze(2), dt_softplus=True, reverse=reverse)
+        return y.flatten(2)
+
+
+@pytest.fixture(params=_COMPILED)
+def chosen(request):
+    if reason := next(filter(None, (why_not(request.param, operator) for operator in OPERATORS)), ""):
+        pytest.skip(reason)
+    ops.set_backend(request.param)
+    yield request.param
+    ops.set_backend("auto")
+
+
+@pytest.fixture
+def rows() -> torch.Tensor:
+    return torch.randn(3, 70, 8, generator=torch.Generator().manual_seed(1))
+
+
+def _close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("dynamic", ["batch", "batch and length"])
+def test_exported_program_takes_other_sizes(chosen, rows, dynamic, strict):
+    block = Block().eval()
+    sizes = {0: Dim("batch")} if dynamic == "batch" else {0: Dim("batch"), 1: Dim("length")}
+    program = torch.export.export(block, (rows,), dynamic_shapes=(sizes,), strict=strict)
+    called = [str(node.target) for node in program.graph.nodes if "custom_networks" in str(node.target)]
+    assert len(called) == 5
+    other = torch.randn(5, 70 if dynamic == "batch" else 131, 8)
+    _close(program.module()(other), block(other))
+
+
+def test_exported_program_can_be_trained(chosen, rows):
+    block = Block()
+    program = torch.export.export(block, (rows,)).module()
+    block(rows).square().mean().backward()
+    expected = {name: p.grad.clone() for name, p in block.named_parameters()}
+    block.zero_grad()
+    program(rows).square().mean().backward()
+    for name, parameter in program.named_parameters():
+        _close(parameter.grad, expected[name])
+
+
+def test_compiled_whole_forward_and_backward(chosen, rows):
+    block = Block()
+    torch._dynamo.reset()
+    compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+    block(rows).square().mean().backward()
+    expected = {name: p.grad.clone() for name, p in block.named_parameters()}
+    block.zero_grad()
+    y = compiled(rows)
+    y.square().mean().backward()
+    _close(y, block(rows))
+    for name, parameter in block.named_parameters():
+        _close(parameter.grad, expected[name])
+    # Another length and batch: recompiled or not, the result is right.
+    other = torch.randn(2, 131, 8)
+    _close(compiled(other), block(other))
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_operator_registration_of_backend_torch(operator):
+    from custom_networks.ops import _torch  # noqa: F401  registers
+
+    sizes = {"selective_scan": (2, 4, 9, 3, 2), "ssd_scan": (2, 9, 4, 3, 5, 2), "causal_conv1d": (2, 4, 9, 3)}[operator]
+    tensors = {k: x.requires_grad_() for k, x in everything(operator, *sizes).inputs(torch.float32).items()}
+    order = {
+        "selective_scan": ("u", "delta", "A", "B", "C", "D", "z", "delta_bias"),
+        "ssd_scan": ("x", "dt", "A", "B", "C", "D", "z", "dt_bias", "initial_states"),
+        "causal_conv1d": ("x", "weight", "bias"),
+    }[operator]
+    arguments = [tensors[name] for name in order]
+    if operator == "selective_scan":
+        arguments = [x.detach().transpose(1, 2).contiguous().requires_grad_() if x.dim() == 3 else x for x in arguments]
+        for i in (3, 4):
+            arguments[i] = arguments[i].detach().permute(0, 3, 1, 2).contiguous().requires_grad_()
+    if operator == "causal_conv1d":
+        arguments[0] = arguments[0].detach().transpose(1, 2).contiguous().requires_grad_()
+    flags = (True, False) if operator != "ssd_scan" else (True, False, 4)
+    target = getattr(torch.ops.custom_networks, f"torch_{operator}").default
+    for save_states in (False, True):
+        torch.library.opcheck(target, (*arguments, *flags, save_states))
+
+
+def test_reference_is_exported_as_plain_operations(rows):
+    block = Block().eval()
+    ops.set_backend("reference")
+    try:
+        program = torch.export.export(block, (rows,), dynamic_shapes=({0: Dim("batch")},))
+        other = torch.randn(5, 70, 8)
+        expected = block(other)
+    finally:
+        ops.set_backend("auto")
+    assert not [node for node in program.graph.nodes if "custom_networks" in str(node.target)]
+    assert len(program.graph.nodes) < 1000
+    _close(program.module()(other), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_runtime_gives_the_same_numbers(rows, tmp_path):
+    pytest.importorskip("onnxscript", reason="the exporter needs onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="running the exported model needs onnxruntime")
+    block = Block().eval()
+    path = tmp_path / "block.onnx"
+    torch.onnx.export(block, (rows,), path, dynamo=True, dynamic_shapes=({0: Dim("batch")},), verbose=False)
+    session = onnxruntime.InferenceSession(path)
+    other = torch.randn(5, 70, 8)
+    (found,) = session.run(None, {session.get_inputs()[0].name: other.numpy()})
+    with torch.no_grad():
+        _close(torch.from_numpy(found), block(other))
