@@ -68,6 +68,8 @@ def plot_training_curves(log_path: str | Path, path: str | Path) -> None:
     rates = [name for name in ("lr",) if name in columns]
     panels = [losses, *families.values(), rates]
     panels = [panel for panel in panels if panel]
+    if not panels:
+        raise DataError(log_path, "has no numbers to draw", "columns of a loss, validation metrics or lr")
     per_row = min(3, len(panels))
     with figure(path, math.ceil(len(panels) / per_row), per_row, width=4.2, height=3.0) as (_, grid):
         for axes, panel in zip(grid.flat, panels, strict=False):

@@ -1,4 +1,4 @@
-"""A model whose network reads labels off the intensities, and images for it, so that what inference does can be known."""
+"""A model whose network reads labels off the intensities, and images for it, so that the right answer is known."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def label_map(shape=(10, 24, 20), seed=0) -> np.ndarray:
     random = np.random.default_rng(seed)
     labels = np.zeros(shape, np.uint8)
     for label in (1, 2):
-        corner = [int(random.integers(1, max(2, edge // 2 - 2))) for edge in shape]
+        corner = [int(random.integers(1, edge // 2 - 2)) if edge > 6 else 0 for edge in shape]
         size = [max(1, edge // 3) for edge in shape]
         corner = [c + (label - 1) * (s // 2) for c, s in zip(corner, size, strict=True)]
         labels[tuple(slice(c, c + s) for c, s in zip(corner, size, strict=True))] = label

@@ -36,7 +36,7 @@ def test_every_voxel_is_covered_and_no_step_is_longer_than_asked(ratio):
     ("size", "patch", "ratio"), [([7], [8], 0.5), ([8, 8], [8], 0.5), ([8], [8], 0), ([8], [8], 1.5)]
 )
 def test_impossible_windows_are_refused(size, patch, ratio):
-    with pytest.raises(ValueError, match="windows of|step_ratio"):
+    with pytest.raises(ValueError, match=r"windows of|step_ratio"):
         window_starts(size, patch, ratio)
 
 
