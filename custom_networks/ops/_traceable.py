@@ -120,15 +120,12 @@ def causal_conv1d(
 
 def _recur(decay: Tensor, gain: Tensor, reverse: bool) -> Tensor:
     """``h[t] = decay[t] h[t - 1] + gain[t]`` along dimension 1, from zero."""
-    reach = 1
-    while reach < gain.shape[1]:
-        if reverse:
-            near, far, last = slice(None, -reach), slice(reach, None), slice(-reach, None)
-        else:
-            near, far, last = slice(reach, None), slice(None, -reach), slice(None, reach)
-        joined = gain[:, near] + decay[:, near] * gain[:, far], gain[:, last]
-        gain_next = torch.cat(joined if reverse else joined[::-1], dim=1)
-        joined = decay[:, near] * decay[:, far], decay[:, last]
-        decay = torch.cat(joined if reverse else joined[::-1], dim=1)
-        gain, reach = gain_next, 2 * reach
+    reach, length = 1, gain.shape[1]
+    while reach < length:
+        # Padded in front and cut behind: the value `reach` steps earlier, zero where there is none.
+        shift = (0, 0) * (gain.dim() - 2) + ((-reach, reach) if reverse else (reach, -reach))
+        gain = gain + decay * F.pad(gain, shift)
+        reach *= 2
+        if reach < length:
+            decay = decay * F.pad(decay, shift)
     return gain

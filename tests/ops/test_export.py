@@ -16,8 +16,9 @@ _COMPILED = ["native", "torch"]
 class Block(nn.Module):
     """All three operators one after the other, on channel-last rows."""
 
-    def __init__(self, channels: int = 8, states: int = 4) -> None:
+    def __init__(self, channels: int = 8, states: int = 4, directions: tuple[bool, ...] = (False, True)) -> None:
         super().__init__()
+        self.directions = directions
         torch.manual_seed(0)
         self.taps = nn.Parameter(torch.randn(channels, 4) / 2)
         self.projection = nn.Linear(channels, 2 * states + 2)
@@ -30,12 +31,12 @@ class Block(nn.Module):
         x = ops.causal_conv1d(rows.transpose(1, 2), self.taps, activation="silu")
         B, C, steps = self.projection(x.transpose(1, 2)).split([self.states, self.states, 2], dim=-1)
         y = x
-        for reverse in (False, True):
+        for reverse in self.directions:
             y = ops.selective_scan(
                 y, x, self.A, B.transpose(1, 2), C.transpose(1, 2), self.D, delta_softplus=True, reverse=reverse
             )
         y = y.transpose(1, 2).unflatten(2, (2, -1))
-        for reverse in (False, True):
+        for reverse in self.directions:
             y = ops.ssd_scan(y, steps, self.A_heads, B.unsqueeze(2), C.unsqueeze(2), dt_softplus=True, reverse=reverse)
         return y.flatten(2)
 
@@ -132,7 +133,7 @@ def test_reference_is_exported_as_plain_operations(rows):
     finally:
         ops.set_backend("auto")
     assert not [node for node in program.graph.nodes if "custom_networks" in str(node.target)]
-    assert len(program.graph.nodes) < 1000
+    assert len(program.graph.nodes) < 400
     _close(program.module()(other), expected)
 
 
@@ -140,7 +141,7 @@ def test_reference_is_exported_as_plain_operations(rows):
 def test_onnx_runtime_gives_the_same_numbers(rows, tmp_path):
     pytest.importorskip("onnxscript", reason="the exporter needs onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime", reason="running the exported model needs onnxruntime")
-    block = Block().eval()
+    block = Block(directions=(False,)).eval()
     path = tmp_path / "block.onnx"
     torch.onnx.export(block, (rows,), path, dynamo=True, dynamic_shapes=({0: Dim("batch")},), verbose=False)
     session = onnxruntime.InferenceSession(path)
