@@ -86,11 +86,11 @@ def ssd_scan(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """State-space dual scan of Mamba-2 (Dao and Gu 2024), step after step; ``chunk_size`` plays no part."""
     state, streams = state_dtype(x.dtype), _stream_dtype(x, B, C, z)
-    if D is not None and D.dim() == 1:
-        D = D[:, None].expand(-1, x.shape[-1])
     dt, A, D, dt_bias, initial_states = (
         None if v is None else v.to(state) for v in (dt, A, D, dt_bias, initial_states)
     )
+    if D is not None and D.dim() == 1:
+        D = D[:, None].expand(-1, x.shape[-1])
     x_, B, C, z = (None if v is None else v.to(streams) for v in (x, B, C, z))
     out, last_state = _ssd_scan(x_, dt, A, B, C, D, z, dt_bias, initial_states, dt_softplus, reverse)
     out = out.to(x.dtype)

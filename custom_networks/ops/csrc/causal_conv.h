@@ -25,7 +25,7 @@ struct CausalConvGradients {
   const void* out;                   // (batch, length, channels)
   int64_t out_batch, out_time;
   void* x;                           // (batch, length, channels)
-  real *weight, *bias;               // one part a range of rows: (batch, ranges, width, channels) (batch, ranges, channels)
+  real *weight, *bias;               // one part a range: (batch, ranges, width, channels) (batch, ranges, channels)
 };
 
 // The taps of one block of channels. W is the width, or 0 where it is known only at run time.

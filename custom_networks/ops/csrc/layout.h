@@ -42,6 +42,7 @@ struct Table {
   const real* base;
   int64_t stride;
   const real* row(int64_t t) const { return base + t * stride; }
+  Table at(int64_t column) const { return {base + column, stride}; }
   Table from(int64_t t) const { return {row(t), stride}; }
 };
 
@@ -56,6 +57,28 @@ inline Table table(const T* from, int64_t stride, int steps, int width, real* bu
     return {buffer, width};
   }
 }
+
+// Rows that are needed next, fetched step by step while the present ones are computed with.
+class Ahead {
+ public:
+  template <class T>
+  void add(const Rows<T>& rows, int64_t batch, int64_t start, int64_t first) {
+    if (!rows) return;
+    row_[count_] = reinterpret_cast<const char*>(rows.at(batch, start) + first);
+    stride_[count_++] = rows.time_stride * static_cast<int64_t>(sizeof(T));
+  }
+  void fetch(int t) const {
+    for (int i = 0; i < count_; ++i) __builtin_prefetch(row_[i] + t * stride_[i]);
+  }
+
+ private:
+  int count_ = 0;
+  const char* row_[4];
+  int64_t stride_[4];
+};
+
+// The inner loops: compiled once for all types of tensors.
+#define SCAN_KERNEL __attribute__((noinline)) static
 
 // Cuts `count` states into register tiles of at most `Largest` and calls f(tile size as a type, first state).
 template <int Largest, class F>

@@ -16,13 +16,16 @@ namespace scan {
 struct SelectiveScan {
   int64_t batch, length, channels, states, groups;
   int64_t softplus, reverse, threads, slices;
-  const void *u, *delta, *z, *B, *C;                    // (batch, length, channels); B, C (batch, length, groups, states)
-  const real *A, *D, *delta_bias, *initial_state;       // (channels, states) (channels) (channels) (batch, channels, states)
+  const void *u, *delta, *z;       // (batch, length, channels)
+  const void *B, *C;               // (batch, length, groups, states)
+  const real* A;                   // (channels, states)
+  const real *D, *delta_bias;      // (channels)
+  const real* initial_state;       // (batch, channels, states)
   int64_t u_batch, u_time, delta_batch, delta_time, z_batch, z_time;
   int64_t B_batch, B_time, B_group, C_batch, C_time, C_group;
-  void* out;                                            // (batch, length, channels)
-  real* last_state;                                     // (batch, channels, states)
-  real* chunk_states;                                   // (batch, chunks, states, channels): state entering each chunk
+  void* out;                       // (batch, length, channels)
+  real* last_state;                // (batch, channels, states)
+  real* chunk_states;              // (batch, chunks, states, channels): state entering each chunk
 };
 
 // A block of at most kLanes channels of one group.
@@ -39,17 +42,6 @@ struct Block {
 };
 
 inline int64_t block_count(const SelectiveScan& s) { return s.groups * blocks_of(s.channels / s.groups); }
-
-// Addresses of the rows of the block that comes next, fetched while the present one computes.
-template <class T, int Tensors>
-struct Ahead {
-  const T* row[Tensors] = {};
-  int64_t stride[Tensors] = {};
-  void fetch(int t) const {
-    for (int i = 0; i < Tensors; ++i)
-      if (row[i]) __builtin_prefetch(row[i] + t * stride[i]);
-  }
-};
 
 inline vec load_channels(const real* row, const Block& block) {
   return row ? load(row + block.first, block.count) : vec{};
@@ -73,9 +65,9 @@ inline void scatter_states(const vec* from, int64_t states, const Block& block, 
 }
 
 // The recurrence over one chunk for K states, which stay in registers. `rate` is A log2(e); y accumulates.
-template <int K, class Fetch>
-inline void recur(const vec* rate, const vec* delta, const vec* input, Table B, Table C, vec* state, vec* y, int steps,
-                  const Fetch& fetch) {
+template <int K>
+SCAN_KERNEL void recur(const vec* rate, const vec* delta, const vec* input, Table B, Table C, vec* state, vec* y,
+                       int steps, const Ahead& ahead) {
   vec h[K];
 #pragma GCC unroll 16
   for (int n = 0; n < K; ++n) h[n] = state[n];
@@ -83,7 +75,7 @@ inline void recur(const vec* rate, const vec* delta, const vec* input, Table B, 
     const real *b = B.row(t), *c = C.row(t);
     const vec d = delta[t], w = input[t];
     vec even = y[t], odd = {};
-    fetch(t);
+    ahead.fetch(t);
 #pragma GCC unroll 16
     for (int n = 0; n < K; ++n) {
       h[n] = exp2(d * rate[n]) * h[n] + w * b[n];
@@ -153,21 +145,15 @@ void selective_scan_slice(const SelectiveScan& s, int64_t batch, int64_t begin, 
         work.y[t] = skip * value;
       }
 
-      Ahead<T, 3> ahead;
+      Ahead ahead;
       const int64_t next_start = k + 1 < end ? start : start + kChunk;
       if (next_start + kChunk <= L) {
-        const Block next(k + 1 < end ? k + 1 : begin, s.channels, s.groups);
-        ahead = {{u.at(batch, next_start) + next.first, delta.at(batch, next_start) + next.first,
-                  z ? z.at(batch, next_start) + next.first : nullptr},
-                 {u.time_stride, delta.time_stride, z.time_stride}};
+        const int64_t first = Block(k + 1 < end ? k + 1 : begin, s.channels, s.groups).first;
+        for (const auto& rows : {u, delta, z}) ahead.add(rows, batch, next_start, first);
       }
       for_tiles<16>(N, [&](auto size, int n) {
-        const Table tile_b{b.base + n, b.stride}, tile_c{c.base + n, c.stride};
-        const auto run = [&](const auto& fetch) {
-          recur<size>(rate + n, work.delta, work.input, tile_b, tile_c, state + n, work.y, steps, fetch);
-        };
-        if (n == 0) run([&](int t) { ahead.fetch(t); });
-        else run([](int) {});
+        recur<size>(rate + n, work.delta, work.input, b.at(n), c.at(n), state + n, work.y, steps,
+                    n == 0 ? ahead : Ahead());
       });
 
       for (int t = 0; t < steps; ++t) {

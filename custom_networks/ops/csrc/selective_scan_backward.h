@@ -50,9 +50,9 @@ struct BackwardSpace {
 };
 
 // Recomputes K states over a chunk and keeps them with their decays; y accumulates.
-template <int K, class Fetch>
-inline void recompute(const vec* rate, const BackwardSpace& work, Table B, Table C, const vec* entering, int steps,
-                      const Fetch& fetch) {
+template <int K>
+SCAN_KERNEL void recompute(const vec* rate, const BackwardSpace& work, Table B, Table C, const vec* entering,
+                           int steps, const Ahead& ahead) {
   vec h[K];
 #pragma GCC unroll 16
   for (int n = 0; n < K; ++n) work.state[n] = h[n] = entering[n];
@@ -60,7 +60,7 @@ inline void recompute(const vec* rate, const BackwardSpace& work, Table B, Table
     const real *b = B.row(t), *c = C.row(t);
     const vec d = work.delta[t], w = work.input[t];
     vec y = work.y[t];
-    fetch(t);
+    ahead.fetch(t);
 #pragma GCC unroll 16
     for (int n = 0; n < K; ++n) {
       const vec a = exp2(d * rate[n]);
@@ -75,8 +75,8 @@ inline void recompute(const vec* rate, const BackwardSpace& work, Table B, Table
 
 // The reverse sweep over a chunk for K states. S and E accumulate <l, B> and <A log2(e), q>.
 template <int K>
-inline void sweep(const vec* rate, const BackwardSpace& work, Table B, Table C, vec* carry, vec* dA, vec* dB, vec* dC,
-                  int64_t states, int steps) {
+SCAN_KERNEL void sweep(const vec* rate, const BackwardSpace& work, Table B, Table C, vec* carry, vec* dA, vec* dB,
+                       vec* dC, int64_t states, int steps) {
   vec l[K], sum[K];
 #pragma GCC unroll 16
   for (int n = 0; n < K; ++n) {
@@ -188,23 +188,16 @@ void selective_scan_backward_slice(const SelectiveScan& s, const SelectiveScanGr
         }
       }
 
-      Ahead<T, 4> ahead;
+      Ahead ahead;
       const int64_t next_start = k + 1 < end ? start : start - kChunk;
       if (next_start >= 0 && next_start + kChunk <= L) {
         const int64_t first = Block(k + 1 < end ? k + 1 : begin, D, s.groups).first;
-        ahead = {{u.at(batch, next_start) + first, delta.at(batch, next_start) + first,
-                  z ? z.at(batch, next_start) + first : nullptr, g.at(batch, next_start) + first},
-                 {u.time_stride, delta.time_stride, z.time_stride, g.time_stride}};
+        for (const auto& rows : {u, delta, z, g}) ahead.add(rows, batch, next_start, first);
       }
       for_tiles<kBackwardTile>(N, [&](auto size, int n) {
-        const Table tile_b{b.base + n, b.stride}, tile_c{c.base + n, c.stride};
         const vec* rate = work.rate + at + n;
-        const auto run = [&](const auto& fetch) {
-          recompute<size>(rate, work, tile_b, tile_c, work.entering + n, steps, fetch);
-        };
-        if (n == 0) run([&](int t) { ahead.fetch(t); });
-        else run([](int) {});
-        sweep<size>(rate, work, tile_b, tile_c, work.carry + at + n, work.dA + at + n, work.dB + n, work.dC + n, N,
+        recompute<size>(rate, work, b.at(n), c.at(n), work.entering + n, steps, n == 0 ? ahead : Ahead());
+        sweep<size>(rate, work, b.at(n), c.at(n), work.carry + at + n, work.dA + at + n, work.dB + n, work.dC + n, N,
                     steps);
       });
 

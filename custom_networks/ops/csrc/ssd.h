@@ -87,8 +87,8 @@ inline void read_rows(const Rows<const T>& from, int64_t batch, int64_t start, i
 // X and out hold a vector a step, b and c K numbers a step, all with signed strides. `Before` reads the state after its
 // decay and before the new term, which leaves X[t] <b[t], c[t]> out of the result.
 template <int K, bool Before>
-inline void outer_product_scan(const real* decay, int64_t decay_stride, Table X, Table b, Table c, vec* state, real* out,
-                               int64_t out_stride, int steps) {
+SCAN_KERNEL void outer_product_scan(const real* decay, int64_t decay_stride, Table X, Table b, Table c, vec* state,
+                                    real* out, int64_t out_stride, int steps) {
   vec S[K];
 #pragma GCC unroll 16
   for (int n = 0; n < K; ++n) S[n] = state[n];
@@ -115,8 +115,8 @@ inline void matrix_scan(const real* decay, int64_t decay_stride, Table X, Table 
                         int64_t columns, vec* state, real* out, int64_t out_stride, int steps) {
   for (int64_t p = 0; p < lanes; p += kLanes)
     for_tiles<16>(columns, [&](auto size, int n) {
-      outer_product_scan<size, Before>(decay, decay_stride, {X.base + p, X.stride}, {b.base + n, b.stride},
-                               {c.base + n, c.stride}, state + p / kLanes * columns + n, out + p, out_stride, steps);
+      outer_product_scan<size, Before>(decay, decay_stride, X.at(p), b.at(n), c.at(n),
+                                       state + p / kLanes * columns + n, out + p, out_stride, steps);
     });
 }
 

@@ -32,7 +32,8 @@ constexpr int kRestart = 16;
 static_assert(kChunk % kRestart == 0);
 
 struct SsdBackwardSpace {
-  real *step, *slope, *decay, *gy, *bc;     // a number a step, for the whole sequence: bc is <B, C>, gy is <g, y> without
+  real *step, *slope, *decay;               // a number a step, for the whole sequence
+  real *gy, *bc;                            // same: <g, y> without the term that is left out, and <B, C>
   real *X, *g, *out_p, *B, *C, *out_n, *dD; // rows of a chunk, in whole vectors
   vec *matrix, *transposed, *leaving;       // S or L; its transpose; S after every kRestart steps
   SsdBackwardSpace(Carver& from, int64_t chunks, int64_t width, int64_t states) {
@@ -51,11 +52,13 @@ struct SsdBackwardSpace {
 template <class T>
 class SsdBackward {
  public:
-  SsdBackward(const Ssd& s, const SsdGradients& grad, int64_t batch, int64_t slice, int64_t index, SsdBackwardSpace space)
+  SsdBackward(const Ssd& s, const SsdGradients& grad, int64_t batch, int64_t slice, int64_t index,
+              SsdBackwardSpace space)
       : s_(s), grad_(grad), batch_(batch), index_(index), work_(space), head_(s, index), P_(s.width), N_(s.states),
         wide_(head_.padded), deep_(blocks_of(N_) * kLanes), size_(wide_ / kLanes * N_),
         g_(static_cast<const T*>(grad.out) + index * grad.out_head, grad.out_batch, grad.out_time, s.length, s.reverse),
-        dx_(of_head(grad.x)), dz_(of_head(grad.z)), ddt_(grad.dt + index, s.length * s.heads, s.heads, s.length, s.reverse),
+        dx_(of_head(grad.x)), dz_(of_head(grad.z)),
+        ddt_(grad.dt + index, s.length * s.heads, s.heads, s.length, s.reverse),
         dB_(of_group(grad.B, slice)), dC_(of_group(grad.C, slice)) {}
 
   void run() {
