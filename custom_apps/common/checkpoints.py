@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -148,6 +149,36 @@ class BestModelSaver:
         if not self._resumed:
             set_aside(self.path)
             self._resumed = True
+        save_whole(without_ddp(self.network).state_dict(), self.path)
+
+
+class FinalModelSaver:
+    """Writes the weights when a training completes: a flat state dict, ready for inference.
+
+    Attach it to the trainer. A file of an earlier training is kept under another name.
+
+    Args:
+        path: file to write, e.g. ``models/model_final.pt``.
+        network: the network, DistributedDataParallel or not.
+    """
+
+    def __init__(self, path: str | Path, network: nn.Module):
+        self.path, self.network = Path(path), network
+
+    def attach(self, engine: Engine) -> None:
+        """Registers the handler on a trainer."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Writes, unless training was already complete when it was resumed and the file is there."""
+        if not is_main_process():
+            return
+        if self.path.exists():
+            unchanged = read_checkpoint(self.path)
+            ours = without_ddp(self.network).state_dict()
+            if unchanged.keys() == ours.keys() and all(torch.equal(unchanged[k], v.cpu()) for k, v in ours.items()):
+                return
+            set_aside(self.path)
         save_whole(without_ddp(self.network).state_dict(), self.path)
 
 

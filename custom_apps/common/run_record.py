@@ -23,7 +23,8 @@ PACKAGES = ("mamba-bundles", "torch", "monai", "pytorch-ignite", "numpy", "scipy
 
 
 class RunRecord:
-    """Writes ``run.json``: versions, commit, machine, configuration, start, end, seconds, peak memory and outcome.
+    """Writes ``run.json``: versions, commit, machine, configuration, start, end, seconds, processor seconds, peak
+    memory and outcome.
 
     Either a context manager around some work, or a handler of an engine (``attach``). The file is there from the start
     with outcome ``running``, so that a killed run leaves a trace; it is replaced at the end. In a distributed run
@@ -45,6 +46,7 @@ class RunRecord:
             "machine": machine_line(),
         }
         self._start: float | None = None
+        self._cpu_start = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Records the run of ``engine`` from its start to its end or failure."""
@@ -61,7 +63,7 @@ class RunRecord:
 
     def start(self) -> None:
         """Starts the clock and writes the record."""
-        self._start = time.perf_counter()
+        self._start, self._cpu_start = time.perf_counter(), _processor_seconds()
         self.content["started"] = _now()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -74,8 +76,12 @@ class RunRecord:
             outcome: ``completed``, or what went wrong.
         """
         seconds = None if self._start is None else round(time.perf_counter() - self._start, 3)
-        self.content |= {"outcome": outcome, "ended": _now(), "seconds": seconds, "peak_memory_mib": peak_memory_mib()}
+        self.content |= {"outcome": outcome, "ended": _now(), "seconds": seconds, "cpu_seconds": self._cpu_seconds()}
+        self.content["peak_memory_mib"] = peak_memory_mib()
         self._write()
+
+    def _cpu_seconds(self) -> float | None:
+        return None if self._start is None else round(_processor_seconds() - self._cpu_start, 3)
 
     def _failed(self, engine: Engine, error: BaseException) -> None:
         self.finish(f"failed: {type(error).__name__}: {error}")
@@ -142,6 +148,12 @@ def peak_memory_mib() -> dict[str, float]:
     if torch.cuda.is_available():
         peak["device"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return peak
+
+
+def _processor_seconds() -> float:
+    """Seconds of all threads of this process and of its ended children."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _now() -> str:

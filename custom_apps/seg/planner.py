@@ -14,7 +14,7 @@ from custom_apps.seg.fingerprint import Fingerprint
 from custom_apps.seg.labels import LabelManager
 from custom_apps.seg.memory_estimate import count_feature_map_elements
 from custom_apps.seg.normalization import masks_by_nonzero, scheme_for_channel
-from custom_apps.seg.planner_rules import PLANNERS, REFERENCE_BATCH, PlannerRules
+from custom_apps.seg.planner_rules import FIRST_FEATURES, PLANNERS, REFERENCE_BATCH, PlannerRules
 from custom_apps.seg.plans import Plans
 from custom_apps.seg.resampling import shape_at_spacing
 from custom_apps.seg.topology import Topology, topology
@@ -53,7 +53,8 @@ def plan(
         gpu_memory_gb: memory to plan for; by default that of the planner's published preset.
         overrides: for a configuration, items of ``Configuration`` to set by hand. From ``spacing`` (``3d_fullres``
             only) planning goes on; with ``patch_size`` or ``max_stages`` the network topology follows, and the batch
-            size unless it is given too; everything else replaces what was planned.
+            size unless it is given too; ``first_features`` scales the channels of all stages; everything else replaces
+            what was planned.
 
     Returns:
         The plan: ``2d``; for volumes ``3d_fullres``; where the patch covers too little of a case also ``3d_lowres`` and
@@ -248,6 +249,8 @@ class _Planning:
         given = dict(self.overrides.get(found.name, {}))
         for key in ("patch_size", "max_stages"):
             given.pop(key, None)
+        if (first := given.pop("first_features", None)) is not None:
+            given.setdefault("features_per_stage", [n * first // FIRST_FEATURES for n in found.features_per_stage])
         if "spacing" in given and found.name != "3d_fullres":
             raise ValueError(f"override spacing is given for {found.name}, expected for 3d_fullres only")
         known = {item.name for item in fields(Configuration)} - {"name"}
