@@ -6,117 +6,94 @@ is told so once, in the log, and works with the backend ``torch``.
 
 from __future__ import annotations
 
-import importlib
 import logging
 from functools import cache
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from custom_networks.ops._layout import in_memory_order_of, state_dtype
+from custom_networks.ops import _native_causal_conv, _native_selective_scan, _native_ssd, _reference, _torch
 from custom_networks.ops._native_build import BuildError
-from custom_networks.ops._native_causal_conv import MAX_WIDTH
-from custom_networks.ops._native_causal_conv import causal_conv1d as _causal_conv1d
 from custom_networks.ops._native_library import load
-from custom_networks.ops._native_selective_scan import selective_scan as _selective_scan
-from custom_networks.ops._native_ssd import ssd_scan as _ssd_scan
+from custom_networks.ops._operators import define_causal_conv1d, define_selective_scan, define_ssd_scan
 
 _log = logging.getLogger(__name__)
 
+_selective_scan = define_selective_scan(
+    "native", _native_selective_scan.forward, _native_selective_scan.backward, _native_selective_scan.states_shape
+)
+_ssd_scan = define_ssd_scan("native", _native_ssd.forward, _native_ssd.backward, _native_ssd.states_shape)
+_causal_conv1d = define_causal_conv1d("native", _native_causal_conv.forward, _native_causal_conv.backward)
+
+
+def is_available() -> tuple[bool, str]:
+    """Whether the library for float32 and bfloat16 is built, or can be; the build happens here."""
+    return _usable(torch.float32)
+
+
+def selective_scan(u: Tensor, *arguments: object, **options: object) -> Tensor | tuple[Tensor, Tensor]:
+    """Selective scan of Mamba (Gu and Dao 2023); signature of :func:`custom_networks.ops.selective_scan`."""
+    return (_selective_scan if _serves(u) else _torch.selective_scan)(u, *arguments, **options)
+
+
+def ssd_scan(x: Tensor, *arguments: object, **options: object) -> Tensor | tuple[Tensor, Tensor]:
+    """State-space dual scan of Mamba-2 (Dao and Gu 2024); signature of :func:`custom_networks.ops.ssd_scan`."""
+    return (_ssd_scan if _serves(x) else _torch.ssd_scan)(x, *arguments, **options)
+
+
+def causal_conv1d(x: Tensor, weight: Tensor, *arguments: object, **options: object) -> Tensor:
+    """Depthwise causal convolution; signature of :func:`custom_networks.ops.causal_conv1d`.
+
+    More than 16 taps run in PyTorch.
+    """
+    served = _serves(x) and weight.shape[1] <= _native_causal_conv.MAX_WIDTH
+    return (_causal_conv1d if served else _torch.causal_conv1d)(x, weight, *arguments, **options)
+
+
+def _serves(x: Tensor) -> bool:
+    """Whether there is a library for the dtype; that for float64 is built when first needed."""
+    return x.dtype != torch.float64 or _double_usable()
+
+
+def _double_usable() -> bool:
+    return _usable(torch.float64)[0]
+
+
+# Tracing takes the answer as it is instead of looking inside.
+_double_usable._dynamo_marked_constant = True
+
 
 @cache
-def is_available() -> tuple[bool, str]:
-    """Whether the library is built, or can be; the build happens here. The reason is the compiler's or the system's."""
+def _usable(dtype: torch.dtype) -> tuple[bool, str]:
     try:
-        library = load(torch.float32)
+        library = load(dtype)
+        _check_numbers(dtype)
     except BuildError as error:
-        _log.warning("the compiled CPU operators cannot be used, slower ones take their place: %s", error)
+        _log.warning("the compiled %s operators cannot be used, slower ones take their place: %s", dtype, error)
         return False, str(error)
-    return True, f"compiled, {library.lanes} float32 lanes"
+    return True, f"compiled, {library.lanes} lanes of {dtype}"
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    return_last_state: bool = False,
-    reverse: bool = False,
-    initial_state: Tensor | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """Selective scan of Mamba (Gu and Dao 2023), B and C as (B, G, N, L); also from an ``initial_state`` (B, D, N)."""
-    state, streams = state_dtype(u.dtype), _stream_dtype(u, delta, B, C, z)
-    parameters = [None if x is None else x.to(state) for x in (A, D, delta_bias, initial_state)]
-    out, last_state = _selective_scan(
-        u.transpose(1, 2).to(streams),
-        delta.transpose(1, 2).to(streams),
-        parameters[0],
-        B.permute(0, 3, 1, 2).to(streams),
-        C.permute(0, 3, 1, 2).to(streams),
-        parameters[1],
-        None if z is None else z.transpose(1, 2).to(streams),
-        *parameters[2:],
-        delta_softplus,
-        reverse,
-    )
-    out = in_memory_order_of(out.transpose(1, 2), u)
-    return (out, last_state) if return_last_state else out
+def _check_numbers(dtype: torch.dtype) -> None:
+    """Compares a small call of each operator with the reference.
 
+    Raises:
+        BuildError: They differ: the compiler or the processor does something unforeseen.
+    """
+    generator = torch.Generator().manual_seed(0)
 
-def ssd_scan(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    chunk_size: int,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    dt_bias: Tensor | None = None,
-    dt_softplus: bool = False,
-    initial_states: Tensor | None = None,
-    return_final_states: bool = False,
-    reverse: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """State-space dual scan of Mamba-2 (Dao and Gu 2024), step after step; ``chunk_size`` plays no part."""
-    state, streams = state_dtype(x.dtype), _stream_dtype(x, B, C, z)
-    dt, A, D, dt_bias, initial_states = (
-        None if v is None else v.to(state) for v in (dt, A, D, dt_bias, initial_states)
-    )
-    if D is not None and D.dim() == 1:
-        D = D[:, None].expand(-1, x.shape[-1])
-    x_, B, C, z = (None if v is None else v.to(streams) for v in (x, B, C, z))
-    out, last_state = _ssd_scan(x_, dt, A, B, C, D, z, dt_bias, initial_states, dt_softplus, reverse)
-    out = out.to(x.dtype)
-    return (out, last_state) if return_final_states else out
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=dtype)
 
-
-def causal_conv1d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None, reverse: bool = False
-) -> Tensor:
-    """Depthwise convolution over the past (``reverse``: the future), with up to 16 taps; wider ones run in PyTorch."""
-    if weight.shape[1] > MAX_WIDTH:
-        return _torch().causal_conv1d(x, weight, bias, activation, reverse)
-    state = state_dtype(x.dtype)
-    bias = None if bias is None else bias.to(state)
-    rows = x.transpose(1, 2).to(_stream_dtype(x))
-    out = _causal_conv1d(rows, weight.to(state), bias, activation is not None, reverse)
-    return in_memory_order_of(out.transpose(1, 2), x)
-
-
-def _torch() -> ModuleType:
-    """The backend that serves what this one does not."""
-    return importlib.import_module("custom_networks.ops._torch")
-
-
-def _stream_dtype(first: Tensor, *others: Tensor | None) -> torch.dtype:
-    """Type in which the long tensors are read: bfloat16 if all are, else that of the state."""
-    if all(x is None or x.dtype == torch.bfloat16 for x in (first, *others)):
-        return torch.bfloat16
-    return state_dtype(first.dtype)
+    channels, length, states = 19, 67, 5
+    u, delta, z = normal(3, 1, channels, length).unbind()
+    B, C = normal(2, 1, 1, states, length).unbind()
+    scan = u, delta, -normal(channels, states).abs(), B, C, normal(channels), z, normal(channels), True
+    x, A = u.permute(0, 2, 1).unsqueeze(2), -normal(1).abs()
+    ssd = x, delta[:, :1].permute(0, 2, 1), A, B.permute(0, 3, 1, 2), C.permute(0, 3, 1, 2), 64
+    conv = u, normal(channels, 4), normal(channels), "silu"
+    with torch.no_grad():
+        for name, arguments in (("selective_scan", scan), ("ssd_scan", ssd), ("causal_conv1d", conv)):
+            ours, expected = globals()[f"_{name}"](*arguments), getattr(_reference, name)(*arguments)
+            if not torch.allclose(ours, expected, rtol=1e-4, atol=1e-4):
+                raise BuildError(f"{name} of the compiled library gives wrong numbers on this machine")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from custom_networks.ops import _native_build
+from custom_networks.ops._layout import state_dtype
 
 _log = logging.getLogger(__name__)
 
@@ -132,11 +134,35 @@ def pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def rows(tensor: Tensor | None) -> Tensor | None:
-    """The tensor itself if its last dimension is contiguous, else a dense copy."""
-    if tensor is None or tensor.stride(-1) == 1:
-        return tensor
-    return tensor.contiguous()
+def streams(*tensors: Tensor | None) -> list[Tensor | None]:
+    """The long tensors as the library reads them: one dtype, the last dimension contiguous, copied only if need be.
+
+    That dtype is bfloat16 if all have it, float64 if the first has it, else float32.
+    """
+    present = [x.dtype for x in tensors if x is not None]
+    dtype = torch.bfloat16 if set(present) == {torch.bfloat16} else state_dtype(present[0])
+    return [_last_contiguous(None if x is None else x.to(dtype)) for x in tensors]
+
+
+def parameters(like: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
+    """The short tensors as the library reads them: in the precision of the state for inputs like ``like``, dense."""
+    return [None if x is None else x.to(state_dtype(like.dtype)).contiguous() for x in tensors]
+
+
+def in_dtypes(gradients: Sequence[Tensor | None], tensors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Gradients in the dtypes of their tensors, None where there is no tensor."""
+    return tuple(None if x is None else g.to(x.dtype) for g, x in zip(gradients, tensors, strict=True))
+
+
+def _last_contiguous(tensor: Tensor | None) -> Tensor | None:
+    return tensor if tensor is None or tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def sum_parts(parts: Tensor | None) -> Tensor | None:
+    """Sum over the first dimension, without a copy if there is one part; None for None."""
+    if parts is None:
+        return None
+    return parts.sum(0) if parts.shape[0] > 1 else parts.squeeze(0)
 
 
 def cut(batch: int, parts: int, updates: int) -> tuple[int, int]:

@@ -12,6 +12,8 @@
 // steps; so it restarts every few steps from the scalar product of the two matrices.
 #pragma once
 
+#include <limits>
+
 #include "ssd.h"
 
 namespace scan {
@@ -29,6 +31,8 @@ struct SsdGradients {
 };
 
 constexpr int kRestart = 16;
+// A decay that leaves nothing of the state: its gradient is zero, not the rounding error of the steps behind it.
+constexpr real kForgets = std::numeric_limits<real>::epsilon() / 2;
 static_assert(kChunk % kRestart == 0);
 
 struct SsdBackwardSpace {
@@ -205,6 +209,7 @@ class SsdBackward {
       }
       const real along = sum_lanes(dXx);
       e += work_.gy[start + t] - step * along;
+      if (decay[t] < kForgets) e = 0;
       const real ddt = (along + bc * sum_lanes(gx) + head_.A * e) * work_.slope[start + t];
       *ddt_.at(batch_, start + t) = ddt;
       dbias_ += ddt;
