@@ -67,7 +67,8 @@ _double_usable._dynamo_marked_constant = True
 def _usable(dtype: torch.dtype) -> tuple[bool, str]:
     try:
         library = load(dtype)
-        _check_numbers(dtype)
+        with torch.no_grad():
+            _check_numbers(dtype)
     except BuildError as error:
         _log.warning("the compiled %s operators cannot be used, slower ones take their place: %s", dtype, error)
         return False, str(error)
@@ -75,7 +76,7 @@ def _usable(dtype: torch.dtype) -> tuple[bool, str]:
 
 
 def _check_numbers(dtype: torch.dtype) -> None:
-    """Compares a small call of each operator with the reference.
+    """Compares a small call of each function with the reference.
 
     Raises:
         BuildError: They differ: the compiler or the processor does something unforeseen.
@@ -88,12 +89,23 @@ def _check_numbers(dtype: torch.dtype) -> None:
     channels, length, states = 19, 67, 5
     u, delta, z = normal(3, 1, channels, length).unbind()
     B, C = normal(2, 1, 1, states, length).unbind()
-    scan = u, delta, -normal(channels, states).abs(), B, C, normal(channels), z, normal(channels), True
-    x, A = u.permute(0, 2, 1).unsqueeze(2), -normal(1).abs()
-    ssd = x, delta[:, :1].permute(0, 2, 1), A, B.permute(0, 3, 1, 2), C.permute(0, 3, 1, 2), 64
-    conv = u, normal(channels, 4), normal(channels), "silu"
-    with torch.no_grad():
-        for name, arguments in (("selective_scan", scan), ("ssd_scan", ssd), ("causal_conv1d", conv)):
-            ours, expected = globals()[f"_{name}"](*arguments), getattr(_reference, name)(*arguments)
-            if not torch.allclose(ours, expected, rtol=1e-4, atol=1e-4):
-                raise BuildError(f"{name} of the compiled library gives wrong numbers on this machine")
+    A, D, bias, taps = -normal(channels, states).abs(), normal(channels), normal(channels), normal(channels, 4)
+    u_, delta_, z_, B_, C_ = (x.movedim(-1, 1) for x in (u, delta, z, B, C))
+    x, dt, a = u_[..., None, :], delta_[..., :1], A[0, :1]
+    pairs = {
+        "selective_scan": (
+            _native_selective_scan.forward(u_, delta_, A, B_, C_, D, z_, bias, True, False, False)[0].mT,
+            _reference.selective_scan(u, delta, A, B, C, D, z, bias, True),
+        ),
+        "ssd_scan": (
+            _native_ssd.forward(x, dt, a, B_, C_, None, None, None, None, True, True, 64, False)[0],
+            _reference.ssd_scan(x, dt, a, B_, C_, 64, dt_softplus=True, reverse=True),
+        ),
+        "causal_conv1d": (
+            _native_causal_conv.forward(u_, taps, bias, True, False).mT,
+            _reference.causal_conv1d(u, taps, bias, "silu"),
+        ),
+    }
+    for name, (ours, expected) in pairs.items():
+        if not torch.allclose(ours, expected, rtol=1e-4, atol=1e-4):
+            raise BuildError(f"{name} of the compiled library gives wrong numbers on this machine")
