@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ class CaseTimes:
     cases shares its time equally. In a distributed run rank 0 writes the cases of all ranks.
 
     Args:
-        path: the file, replaced when it exists.
+        path: the file; rows of other cases that an earlier run left in it stay.
     """
 
     def __init__(self, path: str | Path):
@@ -61,5 +62,13 @@ class CaseTimes:
             parts = [[] for _ in range(world_size())]
             dist.all_gather_object(parts, self.rows)
         if is_main_process():
-            rows = {row["case"]: row for part in parts for row in part}
+            rows = _rows_of(self.path) | {row["case"]: row for part in parts for row in part}
             write_csv([rows[case] for case in sorted(rows)], self.path, COLUMNS)
+
+
+def _rows_of(path: Path) -> dict[str, dict[str, str]]:
+    """Rows of an existing file by case; none of a file that is no such table."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["case"]: row for row in csv.DictReader(file) if row.get("case")}

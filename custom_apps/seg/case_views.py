@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from custom_apps.seg.affine import affine_of
 from custom_apps.seg.overlap_metrics import OverlapCounts
@@ -81,7 +82,7 @@ def view_of(
         return CaseView(case, (shown,), dice)
     (volume, *maps), spacing = _in_patient_axes([image[0], reference, prediction], affine_of(properties))
     place = [_fullest_slice(maps[0], axis) for axis in range(3)]
-    low, high = np.percentile(volume, [0.5, 99.5])
+    low, high = _window(volume, maps[0])
     volume = np.clip((volume - low) / max(high - low, 1e-8), 0, 1).astype(np.float32)
     slices = []
     for axis, name in enumerate(VIEW_NAMES):
@@ -102,6 +103,13 @@ def _in_patient_axes(arrays: Sequence[np.ndarray], affine: np.ndarray) -> tuple[
     for old, (new, _) in enumerate(turn):
         spacing[int(new)] = float(lengths[old])
     return [orientations.apply_orientation(array, turn) for array in arrays], spacing
+
+
+def _window(volume: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """Grey values that become black and white: the range in the box around the structures, without extremes."""
+    box = find_objects((reference > 0).astype(np.uint8))
+    low, high = np.percentile(volume[box[0]] if box else volume, [1, 99])
+    return float(low), float(high)
 
 
 def _fullest_slice(reference: np.ndarray, axis: int) -> int:

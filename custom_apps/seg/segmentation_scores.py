@@ -32,7 +32,7 @@ class SegmentationScores(Metric):
         label_key: key of the reference, same shape.
 
     The value is NaN when every structure of every case is absent. Further means are put into ``engine.state.metrics``
-    as ``<name>_<measure>_<label>``, and :class:`ScoreTables` stays in ``tables``.
+    as ``val_<measure>_<label>``, and :class:`ScoreTables` stays in ``tables``.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SegmentationScores(Metric):
                 values = self.tables.values(measure, structure.name)
                 finite = values[np.isfinite(values)]
                 value = float(finite.mean()) if len(finite) else float("nan")
-                engine.state.metrics[f"{name}_{measure}_{structure.name}"] = value
+                engine.state.metrics[f"val_{measure}_{structure.name}"] = value
         if self.output_dir is not None and is_main_process():
             self.tables.write(self.output_dir)
             engine.logger.info(

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,7 @@ def test_a_broken_run_is_continued(tmp_path, phantom):
     with pytest.raises(DataError, match="was predicted before"):
         predictor.predict_folder(tmp_path / "imagesTs", out)
     assert predictor.predict_folder(tmp_path / "imagesTs", out, existing="skip") == ["b"]
+    assert [row.split(",")[0] for row in (out / "prediction_times.csv").read_text().split()] == ["case", "b"]
     assert predictor.predict_folder(tmp_path / "imagesTs", out, existing="skip") == []
     assert predictor.predict_folder(tmp_path / "imagesTs", out, existing="overwrite") == ["a", "b"]
 
@@ -102,11 +104,10 @@ def test_folds_on_disk_are_averaged(tmp_path):
         torch.manual_seed(fold)
         network = phantom.network().eval()
         folder = tmp_path / f"fold_{fold}"
-        folder.mkdir()
+        replace(phantom, folder=folder).write()
         torch.save(network.state_dict(), folder / "model.pt")
         with torch.no_grad():
             expected.append(network(x))
-    phantom.write()
     predictor = CasePredictor.from_folders([tmp_path / "fold_0", tmp_path / "fold_1"])
     assert isinstance(predictor.network, EnsembleNetwork)
     with torch.no_grad():

@@ -77,7 +77,7 @@ def test_an_evaluator_scores_files_in_their_own_geometry(tmp_path):
     )
     evaluator.run()
     assert evaluator.state.metrics["val_dice"] == 1
-    assert evaluator.state.metrics["val_dice_nsd_kidney"] == 1
+    assert evaluator.state.metrics["val_nsd_kidney"] == 1
     assert evaluator.state.best_metric == 1
     assert metric.tables.cases == ["a", "b", "c"]
     assert (tmp_path / "scores" / "summary.json").is_file()
