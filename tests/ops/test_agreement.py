@@ -57,13 +57,15 @@ SIZES = {
 _TYPICAL = {"selective_scan": (2, 6, 37, 5, 2), "ssd_scan": (2, 70, 4, 3, 5, 2), "causal_conv1d": (2, 5, 37, 4)}
 
 
-def _cases() -> list[Case]:
+def _cases() -> list:
+    """Each size in both precisions with everything on; each option alone in float32."""
     cases = []
     for operator, reverse in product(OPERATORS, (False, True)):
-        cases += [everything(operator, *sizes, reverse=reverse) for sizes in SIZES[operator]]
-        alone = [(), *((option,) for option in OPTIONS[operator])]
-        cases += [Case(operator, _TYPICAL[operator], options, reverse) for options in alone]
-    return cases
+        for sizes, dtype in product(SIZES[operator], (torch.float32, torch.float64)):
+            cases.append((everything(operator, *sizes, reverse=reverse), dtype))
+        for options in [(), *((option,) for option in OPTIONS[operator])]:
+            cases.append((Case(operator, _TYPICAL[operator], options, reverse), torch.float32))
+    return [pytest.param(case, dtype, id=f"{case}-{str(dtype)[6:]}") for case, dtype in cases]
 
 
 @cache
@@ -71,9 +73,8 @@ def _expected(case: Case) -> dict[str, torch.Tensor]:
     return outputs_and_gradients("reference", case.operator, case.inputs(), case.settings())
 
 
-@pytest.mark.parametrize("case", _cases(), ids=str)
+@pytest.mark.parametrize(("case", "dtype"), _cases())
 @pytest.mark.parametrize("backend", TESTED)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 def test_outputs_and_gradients_match_the_loop(backend, case, dtype):
     if reason := why_not(backend, case.operator):
         pytest.skip(reason)

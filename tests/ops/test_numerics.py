@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 import torch
 
@@ -51,7 +49,8 @@ def test_huge_and_tiny_steps(backend, operator, largest):
         assert error(value, expected[name]) <= 1e-5, name
 
 
-@pytest.mark.parametrize(("operator", "bad"), product(OPERATORS, [float("nan"), float("inf")]))
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("backend", _ALL)
 def test_nan_and_infinity_are_not_swallowed(backend, operator, bad):
     case = everything(operator, *_SIZES[operator])
