@@ -101,6 +101,7 @@ def score_instances(
     reference: np.ndarray,
     iou_threshold: float = 0.5,
     count_boundary: bool = False,
+    boundary_width: int = 2,
     large_image_pixels: int = LARGE_IMAGE_PIXELS,
     tile_pixels: int = TILE_PIXELS,
 ) -> InstanceScore:
@@ -114,6 +115,7 @@ def score_instances(
         reference: the same shape.
         iou_threshold: overlap from which a pair counts as a match.
         count_boundary: score the instances at the border too.
+        boundary_width: pixels of the border that an instance must not touch to be scored otherwise.
         large_image_pixels: size from which an image is scored in tiles.
         tile_pixels: edge of a tile; the image is padded with background to whole tiles.
 
@@ -126,7 +128,7 @@ def score_instances(
     tiled = reference.size >= large_image_pixels
     for pair in _tiles(prediction, reference, tile_pixels) if tiled else [(prediction, reference)]:
         if not count_boundary:
-            pair = tuple(without_boundary_instances(instances) for instances in pair)
+            pair = tuple(without_boundary_instances(instances, boundary_width) for instances in pair)
         total += match_instances(*pair, iou_threshold)
     return total
 

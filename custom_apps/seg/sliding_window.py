@@ -110,7 +110,7 @@ class PatchwiseInferer(Inferer):
                     (image.shape[0], logits.shape[1], *image.shape[2:]), dtype=self.dtype, device=target
                 )
             for place, patch_logits in zip(places, logits, strict=True):
-                total[place] += patch_logits * importance
+                total[place].addcmul_(patch_logits, importance)
         return total.div_(weights)
 
     def _target_device(self, image: torch.Tensor) -> torch.device | str:

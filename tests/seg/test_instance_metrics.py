@@ -74,7 +74,8 @@ def test_a_large_image_is_scored_tile_by_tile():
     tiled = score_instances(image, image, large_image_pixels=image.size, tile_pixels=20)
     assert (whole.tp, tiled.tp) == (3, 2)
     assert score_instances(image, image, count_boundary=True).tp == 3
-    counted = score_instances(image, image, 0.5, True, image.size, 20)
+    counted = score_instances(image, image, 0.5, True, 2, image.size, 20)
+    assert score_instances(image, image, boundary_width=6).tp == 1
     assert counted == InstanceScore(4, 0, 0), "an instance cut by a tile border counts in each tile"
 
 

@@ -41,7 +41,7 @@ def metrics(vector: Vector) -> None:
         "cell_foreground_dice": OverlapCounts.of(predicted > 0, reference > 0).dice("challenge"),
     }
     for threshold in config["f1_thresholds"]:
-        score = score_instances(predicted, reference, threshold)
+        score = score_instances(predicted, reference, threshold, boundary_width=config["boundary_px"])
         ours[f"tp_fp_fn_{threshold}"] = [score.tp, score.fp, score.fn]
         ours[f"f1_{threshold}"] = score.f1
     assert ours.keys() == expected.keys()
