@@ -112,7 +112,8 @@ def _placed(array: np.ndarray, properties: dict[str, Any], path: str | None) -> 
     tensor = meta_tensor(array, properties, path)
     if not properties.get("monai_order"):
         return tensor
-    meta = tensor.meta | {MetaKeys.SPATIAL_SHAPE: tensor.meta[MetaKeys.SPATIAL_SHAPE][::-1].copy()}
+    meta = {key: value for key, value in tensor.meta.items() if key != MetaKeys.AFFINE}
+    meta[MetaKeys.SPATIAL_SHAPE] = meta[MetaKeys.SPATIAL_SHAPE][::-1].copy()
     values = tensor.as_tensor().permute(0, 3, 2, 1).contiguous()
     return MetaTensor(values, affine=tensor.affine[:, [2, 1, 0, 3]], meta=meta)
 
