@@ -184,6 +184,8 @@ def _register(
 
     def run_back(gradients: Sequence[Tensor], *arguments: object) -> list[Tensor]:
         inputs, states, settings = arguments[:count], arguments[count], arguments[count + 1 :]
+        if inputs[0].numel() == 0:
+            return [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in inputs if x is not None]
         with torch.autocast(inputs[0].device.type, enabled=False):
             if states.numel() == 0:
                 states = forward(*inputs, *settings, True)[-1]

@@ -65,6 +65,6 @@ def _taps(width: int, length: int, start: int, stop: int, reverse: bool) -> Iter
 def _blocks(x: Tensor) -> Iterator[tuple[int, int]]:
     """Ranges of time that stay in a processor's cache."""
     length = x.shape[1]
-    step = max(1, (1 << (17 if x.device.type == "cpu" else 28)) // (x.shape[0] * x.shape[2]))
+    step = max(1, (1 << (17 if x.device.type == "cpu" else 28)) // max(1, x.shape[0] * x.shape[2]))
     for start in range(0, length, step):
         yield start, min(start + step, length)

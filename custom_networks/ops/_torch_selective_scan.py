@@ -29,10 +29,10 @@ def slab_shape(u: Tensor, A: Tensor) -> tuple[int, int]:
     """Chunks side by side and steps of a chunk for inputs of this size."""
     # Measured on a CPU: buffers of about 3 MB are fastest, and below 4096 elements a step the calls dominate.
     fits, few = (3 << 18, 1 << 12) if u.device.type == "cpu" else (1 << 24, 1 << 20)
-    elements = u.shape[0] * A.numel()
+    elements = max(1, u.shape[0]) * A.numel()
     if elements >= few:
         return 1, max(16, A.shape[1] // 2, min(64, fits // elements))
-    return min(64, fits // (32 * elements)), 32
+    return max(1, min(64, fits // (32 * elements))), 32
 
 
 def states_shape(u: Tensor, A: Tensor, B: Tensor) -> tuple[int, ...]:
@@ -118,9 +118,19 @@ class _Work:
         return (decays[-1] * rows[-1])[:, 0] if after is None else after
 
     def _enter(
-        self, first: Tensor, rows: list, links: list, carry: Tensor, exit_decay: Tensor | None, last_first: bool
+        self,
+        first: Tensor,
+        rows: Sequence[Tensor],
+        links: Sequence[Tensor],
+        carry: Tensor,
+        exit_decay: Tensor | None,
+        last_first: bool,
     ) -> Tensor | None:
-        """Writes what enters each chunk into ``first`` (B, M, ...); returns what leaves the last, None if one chunk."""
+        """Writes what enters each chunk into ``first`` (B, M, ...); returns what leaves the last, None if one chunk.
+
+        ``rows`` are the gains of the steps in the order of the recurrence, ``links`` the decays between them;
+        ``exit_decay`` is one more decay on the way out of a chunk.
+        """
         if self.chunks == 1:
             first[:, 0] = carry
             return None

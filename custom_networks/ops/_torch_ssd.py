@@ -24,7 +24,7 @@ def slab_shape(x: Tensor, states: int, chunk_size: int) -> tuple[int, int]:
     """Chunks side by side and steps of a chunk for inputs of this size."""
     on_cpu = x.device.type == "cpu"
     steps = min(chunk_size, (64 if states >= 128 else 32) if on_cpu else 256)
-    elements = x.shape[0] * x.shape[2] * steps * max(steps, x.shape[3])
+    elements = max(1, x.shape[0]) * x.shape[2] * steps * max(steps, x.shape[3])
     return max(1, (1 << (20 if on_cpu else 26)) // elements), steps
 
 

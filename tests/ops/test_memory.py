@@ -158,3 +158,17 @@ def test_gradients_of_part_of_the_inputs(backend, operator):
     (gradient,) = torch.autograd.grad(first.square().sum(), leaf)
     assert gradient.isfinite().all()
     assert gradient.shape == expected[f"gradient of {name}"].shape
+
+
+@pytest.mark.parametrize("operator", ["selective_scan", "ssd_scan", "causal_conv1d"])
+@pytest.mark.parametrize("backend", [name for name in _BACKENDS if name != "mamba_ssm"])
+def test_a_batch_of_none(backend, operator):
+    if reason := why_not(backend, operator):
+        pytest.skip(reason)
+    sizes = {"selective_scan": (0, 3, 9, 4), "ssd_scan": (0, 9, 3, 4, 5), "causal_conv1d": (0, 3, 9, 4)}[operator]
+    case = everything(operator, *sizes)
+    tensors = case.inputs(torch.float32, device_of(backend))
+    found = outputs_and_gradients(backend, operator, tensors, case.settings())
+    assert found["output 0"].shape[0] == 0
+    for name, x in tensors.items():
+        assert torch.equal(found[f"gradient of {name}"], torch.zeros_like(x))
