@@ -89,6 +89,7 @@ def demo(arguments: argparse.Namespace) -> int:
         code = subprocess.run([sys.executable, *command], check=False).returncode
         if code:
             return code
+    print("\n" + imported(room.demo_summary)(Path(arguments.output)))
     return 0
 
 

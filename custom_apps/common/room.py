@@ -22,11 +22,12 @@ class Room:
         bundle: folder name under ``bundles/``.
         title: one line for people.
         systems: names of the published systems whose checkpoints `custom_networks.published` reads.
-        phantoms: phantom data set to the function ``(folder, seed) -> folder written``.
+        phantoms: phantom to the function ``(folder, cases, test_cases, seed) -> folder written``.
         check: function ``(folder) -> list of problems``.
-        install_converted: function ``(network, report, checkpoint content, folder) -> None`` that writes a converted
+        install_converted: function ``(network, checkpoint content, folder) -> files`` that writes a converted
             checkpoint as the bundle's model files.
-        demo: function ``(python, bundle folder, output folder) -> list of commands``.
+        demo: function ``(bundle folder, output folder) -> list of argument lists of python``.
+        demo_summary: function ``(output folder) -> text`` about what came out.
     """
 
     bundle: str
@@ -36,3 +37,4 @@ class Room:
     check: str | None = None
     install_converted: str | None = None
     demo: str | None = None
+    demo_summary: str | None = None

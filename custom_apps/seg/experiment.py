@@ -9,11 +9,15 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from custom_apps.common.checkpoint_files import set_aside
-from custom_apps.common.distributed import is_main_process
+from custom_apps.common.distributed import is_main_process, rank, world_size
+from custom_apps.common.errors import DataError
+from custom_apps.seg.case_lists import CaseItem, labelled_cases
 from custom_apps.seg.configuration import Configuration
 from custom_apps.seg.model_folder import DATASET_FILE, MODEL_FILE, PLANS_FILE, ModelFolder
 from custom_apps.seg.network import with_network
 from custom_apps.seg.prepare import prepare_dataset
+from custom_apps.seg.prepared import PreparedDataset
+from custom_apps.seg.raw_dataset import RawDataset
 
 
 class Experiment:
@@ -72,6 +76,38 @@ class Experiment:
     def network(self, deep_supervision: bool = True) -> nn.Module:
         """The network with fresh weights."""
         return self.model(".").network(deep_supervision)
+
+
+def evaluation_cases(
+    part: str,
+    dataset_dir: str | Path,
+    prepared_dir: str | Path,
+    configuration: str,
+    fold: int | str,
+) -> list[CaseItem]:
+    """Labeled cases to evaluate a trained network on; in a distributed run the share of this process.
+
+    Args:
+        part: "validation", the cases that the fold left out of training, or "test" (imagesTs with labelsTs).
+        dataset_dir: data set in nnU-Net's raw layout.
+        prepared_dir: where its preparation, which knows the folds, is; not looked at for "test".
+        configuration: the prepared configuration.
+        fold: number of the fold, or "all".
+
+    Raises:
+        ValueError: for another part.
+        DataError: if cases or label maps are missing, or there are fewer cases than processes.
+    """
+    if part == "test":
+        cases = labelled_cases(dataset_dir, part="test")
+    elif part == "validation":
+        root = Path(prepared_dir) / RawDataset(dataset_dir).name
+        cases = labelled_cases(dataset_dir, PreparedDataset(root, configuration).fold(fold)[1])
+    else:
+        raise ValueError(f"part must be 'validation' or 'test', got {part!r}")
+    if len(cases) < world_size():
+        raise DataError(dataset_dir, f"{len(cases)} {part} cases for {world_size()} processes", "one for each at least")
+    return cases[rank() :: world_size()]
 
 
 class ModelWriter:

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from custom_apps.common.checkpoint_files import load_weights, read_checkpoint
 from custom_apps.common.errors import DataError
 from custom_apps.common.partial_file import partial_file, write_json
 from custom_apps.seg.configuration import Configuration
+from custom_apps.seg.ensemble import EnsembleNetwork
 from custom_apps.seg.labels import LabelManager
 from custom_apps.seg.network import build_network, with_network
 from custom_apps.seg.plans import Plans
@@ -97,6 +99,23 @@ def open_model(folder: str | Path | Sequence[str | Path], default: str | Path | 
     if not (first / MODEL_FILE).is_file() and default is not None:
         return ModelFolder.read(default)
     return ModelFolder.read(first)
+
+
+def ensemble(folders: Sequence[str | Path], weights: str = WEIGHTS_FILE) -> EnsembleNetwork:
+    """The networks of several model folders, with their weights, as one network.
+
+    Raises:
+        DataError: naming the file that is missing, unreadable or of another network, or a folder whose labels or
+            channels are not those of the first.
+    """
+    models = [ModelFolder.read(folder) for folder in folders]
+    networks = []
+    for model in models:
+        if model.labels.declared != models[0].labels.declared or model.in_channels != models[0].in_channels:
+            raise DataError(model.folder / DATASET_FILE, "other labels or channels", f"those of {models[0].folder}")
+        networks.append(model.network())
+        load_weights(networks[-1], read_checkpoint(model.folder / weights), model.folder / weights)
+    return EnsembleNetwork(networks)
 
 
 def install_published(network: nn.Module, content: Mapping[str, Any], folder: str | Path) -> list[Path]:

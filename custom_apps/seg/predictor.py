@@ -11,14 +11,12 @@ import torch
 from monai.inferers import Inferer
 from torch import nn
 
-from custom_apps.common.checkpoint_files import load_weights, read_checkpoint
 from custom_apps.seg.case_export import RestoreSegmentationd, SaveImageCased
 from custom_apps.seg.case_lists import CaseItem, cases_to_predict
 from custom_apps.seg.case_loading import LoadImageCased, PreprocessCased
 from custom_apps.seg.case_times import CaseTimes
 from custom_apps.seg.component_filter import FilterComponentsd, LabelMapFilter
-from custom_apps.seg.ensemble import EnsembleNetwork
-from custom_apps.seg.model_folder import WEIGHTS_FILE, ModelFolder
+from custom_apps.seg.model_folder import ModelFolder, ensemble
 from custom_apps.seg.sliding_window import PatchwiseInferer
 
 PROBABILITIES = "probabilities"
@@ -50,7 +48,8 @@ class CasePredictor:
         self.model, self.network = model, network.to(self.device).eval()
         self.inferer = PatchwiseInferer(model.configuration.patch_size) if inferer is None else inferer
         self.probabilities_key = PROBABILITIES if probabilities else None
-        self._before = [LoadImageCased("image"), PreprocessCased("image", model)]
+        reader = model.dataset_json.get("overwrite_image_reader_writer")
+        self._before = [LoadImageCased("image", reader=reader), PreprocessCased("image", model)]
         self._after = [RestoreSegmentationd("pred", model, self.probabilities_key)]
         if component_filter is not None:
             self._after.append(FilterComponentsd("pred", component_filter))
@@ -68,13 +67,8 @@ class CasePredictor:
             DataError: naming the file that is missing, unreadable or of another network.
         """
         folders = [folders] if isinstance(folders, (str, Path)) else list(folders)
-        model = ModelFolder.read(folders[0])
-        networks = []
-        for folder in folders:
-            networks.append(model.network())
-            path = Path(folder) / WEIGHTS_FILE
-            load_weights(networks[-1], read_checkpoint(path), path)
-        return cls(model, networks[0] if len(networks) == 1 else EnsembleNetwork(networks), **options)
+        networks = ensemble(folders)
+        return cls(ModelFolder.read(folders[0]), networks.networks[0] if len(folders) == 1 else networks, **options)
 
     def predict(self, files: str | Path | Sequence[str | Path]) -> np.ndarray:
         """Label map (z, y, x), int16, of one case.

@@ -13,4 +13,5 @@ ROOM = Room(
     check="custom_apps.seg.check:check_dataset",
     install_converted="custom_apps.seg.model_folder:install_published",
     demo="custom_apps.seg.demo:demo_commands",
+    demo_summary="custom_apps.seg.demo:demo_summary",
 )
