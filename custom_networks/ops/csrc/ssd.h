@@ -3,8 +3,8 @@
 //   d[t] = softplus(dt[t] + bias),  a[t] = exp(d[t] A)
 //   S[t] = a[t] S[t-1] + d[t] x[t] B[t]^T,   out[t] = (S[t] C[t] + D x[t]) silu(z[t])
 //
-// Lanes are positions within a head; up to 16 columns of S stay in registers over a chunk. That needs three operations
-// an element and no exponential; on a processor without matrix units the chunked matrix form costs as many.
+// Lanes are positions within a head; up to 16 columns of S stay in registers over a chunk. That needs two or three
+// operations an element and no exponential; on a processor without matrix units the chunked matrix form costs as many.
 #pragma once
 
 #include "layout.h"
@@ -80,6 +80,36 @@ inline void read_rows(const Rows<const T>& from, int64_t batch, int64_t start, i
     }
 }
 
+// Decays of at most kChunk steps in the order of work. Where a segment keeps enough of the state, the state is held
+// divided by the product of the decays since the start of the segment: two operations an element instead of three.
+class Decays {
+ public:
+  static constexpr int kSegment = 16;
+
+  Decays(const real* decay, int64_t stride, int steps) : steps(steps) {
+    // Far from where a quotient could overflow.
+    constexpr double kEnough = 1e-12;
+    for (int start = 0; start < steps; start += kSegment) {
+      double along = 1;
+      for (int t = start; t < segment_end(start); ++t) {
+        single[t] = decay[t * stride];
+        along *= single[t];
+        product[t] = static_cast<real>(along);
+        inverse[t] = static_cast<real>(1 / along);
+      }
+      gentle_[start / kSegment] = along >= kEnough;
+    }
+  }
+  int segment_end(int start) const { return start + kSegment < steps ? start + kSegment : steps; }
+  bool gentle(int start) const { return gentle_[start / kSegment]; }
+
+  const int steps;
+  real single[kChunk], product[kChunk], inverse[kChunk];
+
+ private:
+  bool gentle_[kChunk / kSegment];
+};
+
 // What every pass over a head is made of, for one block of lanes and K columns:
 //
 //   S <- decay[t] S + X[t] b[t]^T,   out[t] += S c[t]
@@ -87,22 +117,42 @@ inline void read_rows(const Rows<const T>& from, int64_t batch, int64_t start, i
 // X and out hold a vector a step, b and c K numbers a step, all with signed strides. `Before` reads the state after its
 // decay and before the new term, which leaves X[t] <b[t], c[t]> out of the result.
 template <int K, bool Before>
-SCAN_KERNEL void outer_product_scan(const real* decay, int64_t decay_stride, Table X, Table b, Table c, vec* state,
-                                    real* out, int64_t out_stride, int steps) {
+SCAN_KERNEL void outer_product_scan(const Decays& decays, Table X, Table b, Table c, vec* state, real* out,
+                                    int64_t out_stride) {
   vec S[K];
 #pragma GCC unroll 16
   for (int n = 0; n < K; ++n) S[n] = state[n];
-  for (int t = 0; t < steps; ++t) {
-    const vec x = load(X.row(t));
-    const real a = decay[t * decay_stride], *bt = b.row(t), *ct = c.row(t);
-    vec even = load(out + t * out_stride), odd = {};
+  for (int start = 0; start < decays.steps; start += Decays::kSegment) {
+    const int end = decays.segment_end(start);
+    if (decays.gentle(start)) {
+      for (int t = start; t < end; ++t) {
+        const vec x = load(X.row(t)) * decays.inverse[t];
+        const real *bt = b.row(t), *ct = c.row(t);
+        vec even = {}, odd = {};
 #pragma GCC unroll 16
-    for (int n = 0; n < K; ++n) {
-      const vec decayed = S[n] * a;
-      S[n] = decayed + x * bt[n];
-      (n % 2 ? odd : even) += (Before ? decayed : S[n]) * ct[n];
+        for (int n = 0; n < K; ++n) {
+          const vec before = S[n];
+          S[n] += x * bt[n];
+          (n % 2 ? odd : even) += (Before ? before : S[n]) * ct[n];
+        }
+        store(out + t * out_stride, load(out + t * out_stride) + (even + odd) * decays.product[t]);
+      }
+#pragma GCC unroll 16
+      for (int n = 0; n < K; ++n) S[n] *= decays.product[end - 1];
+    } else {
+      for (int t = start; t < end; ++t) {
+        const vec x = load(X.row(t));
+        const real a = decays.single[t], *bt = b.row(t), *ct = c.row(t);
+        vec even = load(out + t * out_stride), odd = {};
+#pragma GCC unroll 16
+        for (int n = 0; n < K; ++n) {
+          const vec decayed = S[n] * a;
+          S[n] = decayed + x * bt[n];
+          (n % 2 ? odd : even) += (Before ? decayed : S[n]) * ct[n];
+        }
+        store(out + t * out_stride, even + odd);
+      }
     }
-    store(out + t * out_stride, even + odd);
   }
 #pragma GCC unroll 16
   for (int n = 0; n < K; ++n) state[n] = S[n];
@@ -111,12 +161,12 @@ SCAN_KERNEL void outer_product_scan(const real* decay, int64_t decay_stride, Tab
 // The same for all lanes and columns of a matrix: `lanes` rounded up to whole vectors, `columns` any number. The state
 // is stored block of lanes by block, a vector a column.
 template <bool Before = false>
-inline void matrix_scan(const real* decay, int64_t decay_stride, Table X, Table b, Table c, int64_t lanes,
-                        int64_t columns, vec* state, real* out, int64_t out_stride, int steps) {
+inline void matrix_scan(const Decays& decays, Table X, Table b, Table c, int64_t lanes, int64_t columns, vec* state,
+                        real* out, int64_t out_stride) {
   for (int64_t p = 0; p < lanes; p += kLanes)
     for_tiles<16>(columns, [&](auto size, int n) {
-      outer_product_scan<size, Before>(decay, decay_stride, X.at(p), b.at(n), c.at(n),
-                                       state + p / kLanes * columns + n, out + p, out_stride, steps);
+      outer_product_scan<size, Before>(decays, X.at(p), b.at(n), c.at(n), state + p / kLanes * columns + n, out + p,
+                                       out_stride);
     });
 }
 
@@ -178,8 +228,8 @@ void ssd_slice(const Ssd& s, int64_t batch, int64_t begin, int64_t end, SsdSpace
       step_sizes(head.dt, batch, start, steps, head.A, head.bias, s.softplus, work.step, work.decay);
       read_rows(head.x, batch, start, steps, P, padded, work.step, kChunk, work.x);
       for (int64_t i = 0; i < steps * padded; ++i) work.y[i] = 0;
-      matrix_scan(work.decay, 1, {work.x, padded}, b, c, padded, N, work.state + (h - begin) * matrix, work.y, padded,
-                  steps);
+      matrix_scan(Decays(work.decay, 1, steps), {work.x, padded}, b, c, padded, N, work.state + (h - begin) * matrix,
+                  work.y, padded);
       for (int t = 0; t < steps; ++t)
         for (int64_t p = 0; p < P; p += kLanes) {
           const int count = lanes_at(P, p);

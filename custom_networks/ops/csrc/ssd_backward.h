@@ -7,9 +7,9 @@
 //   dB[t] = sum over heads of L[t]^T X[t]                  backward in time, on the transposed matrix
 //
 // The gradient of log a is e[t] = <L[t], a[t] S[t-1]> = e[t+1] + <g[t], y[t]> - <dX[t], X[t]>. Both products contain
-// <g[t], X[t]> <B[t], C[t]>, which can be much larger than their difference; so the scans leave that term out, and it is
-// added to y and dX only. The recursion still cancels over long sequences, and what is lost stays lost for all earlier
-// steps; so it restarts every few steps from the scalar product of the two matrices.
+// <g[t], X[t]> <B[t], C[t]>, which can be much larger than their difference; so the scans leave that term out, and it
+// is added to y and dX only. The recursion still cancels over long sequences, and what is lost stays lost for all
+// earlier steps; so it restarts every few steps from the scalar product of the two matrices.
 #pragma once
 
 #include <limits>
@@ -144,11 +144,12 @@ class SsdBackward {
     read(start, steps, kChunk);
     const Table X{work_.X, wide_}, g{work_.g, wide_}, B{work_.B, deep_}, C{work_.C, deep_};
     for (int t = 0; t < steps; t += kRestart) {
-      matrix_scan<true>(decay + t, 1, X.from(t), B.from(t), C.from(t), wide_, N_, work_.matrix, work_.out_p + t * wide_,
-                        wide_, steps - t < kRestart ? steps - t : kRestart);
+      const int count = steps - t < kRestart ? steps - t : kRestart;
+      matrix_scan<true>(Decays(decay + t, 1, count), X.from(t), B.from(t), C.from(t), wide_, N_, work_.matrix,
+                        work_.out_p + t * wide_, wide_);
       std::memcpy(static_cast<void*>(leaving(start + t)), work_.matrix, size_ * sizeof(vec));
     }
-    matrix_scan(decay, 1, B, X, g, deep_, P_, work_.transposed, work_.out_n, deep_, steps);
+    matrix_scan(Decays(decay, 1, steps), B, X, g, deep_, P_, work_.transposed, work_.out_n, deep_);
     add_to_group(dC_, start, steps);
     for (int t = 0; t < steps; ++t) {
       vec product = {}, shared = {};
@@ -182,13 +183,11 @@ class SsdBackward {
     for (int t = (steps - 1) / kRestart * kRestart; t >= 0; t -= kRestart) {
       const int end = t + kRestart < steps ? t + kRestart : steps;
       restart[t / kRestart] = decay[end] * product(work_.matrix, leaving(start + t));
-      matrix_scan<true>(decay + end, -1, before(work_.g, wide_, end), before(work_.C, deep_, end),
-                        before(work_.B, deep_, end), wide_, N_, work_.matrix, work_.out_p + (end - 1) * wide_, -wide_,
-                        end - t);
+      matrix_scan<true>(Decays(decay + end, -1, end - t), before(work_.g, wide_, end), before(work_.C, deep_, end),
+                        before(work_.B, deep_, end), wide_, N_, work_.matrix, work_.out_p + (end - 1) * wide_, -wide_);
     }
-    matrix_scan(decay + steps, -1, before(work_.C, deep_, steps), before(work_.g, wide_, steps),
-                before(work_.X, wide_, steps), deep_, P_, work_.transposed, work_.out_n + (steps - 1) * deep_, -deep_,
-                steps);
+    matrix_scan(Decays(decay + steps, -1, steps), before(work_.C, deep_, steps), before(work_.g, wide_, steps),
+                before(work_.X, wide_, steps), deep_, P_, work_.transposed, work_.out_n + (steps - 1) * deep_, -deep_);
     add_to_group(dB_, start, steps);
 
     double e = 0;
