@@ -79,6 +79,11 @@ class ModelFolder:
         """Image channels."""
         return len(self.dataset_json.get("channel_names", self.dataset_json.get("modality")))
 
+    @property
+    def reader(self) -> str | None:
+        """nnU-Net's name of the reader that the data set forces, if it does."""
+        return self.dataset_json.get("overwrite_image_reader_writer")
+
     def network(self, deep_supervision: bool = False) -> nn.Module:
         """The network with fresh weights."""
         return build_network(self.configuration, self.in_channels, self.labels.num_segmentation_heads, deep_supervision)
