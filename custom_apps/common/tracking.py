@@ -25,7 +25,9 @@ class TrackedRun(MLFlowHandler):
         run_name: name of the run, turned into text; without one all handlers of a process share a name that no other
             process has, so that a new training never goes on in the open run of one that died.
         figures_dir: folder whose files are logged at the end.
-        config_file: resolved configuration, logged at the end.
+        config_dir: folder into which MONAI writes the configuration of a tracked run (``config_<time>.json``, its
+            ``output_dir``); the newest is logged at the end. MONAI's own reference to that file is broken for plain
+            paths given on the command line.
         artifacts: further files and folders to log at the end.
         kwargs: of ``monai.handlers.MLFlowHandler``.
 
@@ -39,7 +41,7 @@ class TrackedRun(MLFlowHandler):
         self,
         run_name: str | int | None = None,
         figures_dir: str | Path | None = None,
-        config_file: str | Path | None = None,
+        config_dir: str | Path | None = None,
         artifacts: str | Path | Sequence[str | Path] | None = None,
         **kwargs: Any,
     ):
@@ -48,9 +50,10 @@ class TrackedRun(MLFlowHandler):
         given = [artifacts] if isinstance(artifacts, (str, Path)) else list(artifacts or [])
         super().__init__(
             run_name=_DEFAULT_RUN_NAME if run_name is None else str(run_name),
-            artifacts=[path for path in [*given, figures_dir, config_file] if path],
+            artifacts=[path for path in [*given, figures_dir] if path],
             **kwargs,
         )
+        self.config_dir = None if config_dir is None else Path(config_dir)
 
     def attach(self, engine: Engine) -> None:
         """Registers the handler on a trainer, validator or evaluator."""
@@ -65,6 +68,9 @@ class TrackedRun(MLFlowHandler):
     def start(self, engine: Engine) -> None:
         """Opens the run, or opens it again when a run of this name had failed."""
         super().start(engine)
+        if self.config_dir is not None:
+            written = sorted(self.config_dir.glob("config_*.json"), key=lambda path: path.stat().st_mtime)
+            self.artifacts = [*self.artifacts, *(path for path in written[-1:] if path not in self.artifacts)]
         if self.cur_run.info.status != RUNNING:
             self.client.update_run(self.cur_run.info.run_id, status=RUNNING)
             self.cur_run = self.client.get_run(self.cur_run.info.run_id)

@@ -1,4 +1,5 @@
 import math
+import os
 
 import pytest
 from ignite.engine import Engine, Events
@@ -40,10 +41,12 @@ def runs(run, name):
 def test_a_run_ends_finished_with_figures_and_configuration(store, tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "curves.png").write_bytes(b"png")
-    (tmp_path / "train.yaml").write_text("epochs: 1")
+    for number, name in enumerate(("config_1.json", "config_2.json")):
+        (tmp_path / name).write_text("{}")
+        os.utime(tmp_path / name, (number, number))
     options = {
         "figures_dir": tmp_path / "figures",
-        "config_file": tmp_path / "train.yaml",
+        "config_dir": tmp_path,
         "artifacts": str(tmp_path / "missing.txt"),
     }
     # A number as a name would otherwise be another run for each handler.
@@ -53,7 +56,7 @@ def test_a_run_ends_finished_with_figures_and_configuration(store, tmp_path):
     assert found.info.status == "FINISHED"
     assert found.data.metrics["dice"] == 0.25
     logged = {file.path for file in run.client.list_artifacts(found.info.run_id)}
-    assert logged == {"curves.png", "train.yaml"}
+    assert logged == {"curves.png", "config_2.json"}
 
 
 def test_an_error_ends_the_run_as_failed_and_comes_through(store):
