@@ -16,10 +16,12 @@ FIRST = "native"
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure and how long to wait."""
+    """What to measure and how long to wait; no shapes or peers named means all."""
 
     quick: bool = False
     shapes: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    memory: bool = True
     thread_counts: tuple[int, ...] = (1, cores())
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     rounds: int = 7
@@ -60,6 +62,8 @@ def measure(
     reference = next(peer for peer in peers if peer.name == "reference")
     sound = []
     for peer in peers:
+        if options.peers and peer.name not in (FIRST, *options.peers):
+            continue
         worst = 0.0 if peer.name in unchecked else _disagreement(peer, reference, inputs(small))
         if worst <= 1e-4:
             sound.append(peer)
@@ -92,7 +96,7 @@ def measure(
                         record |= {key: round(value, 4) for key, value in times[name].items()}
                         if FIRST in times:
                             record["times_native"] = round(times[name]["min_ms"] / times[FIRST]["min_ms"], 2)
-                        if count == options.thread_counts[-1]:
+                        if options.memory and count == options.thread_counts[-1]:
                             record |= _after_timing(calls, name, mode, tensors[unit])
                         yield record
 
