@@ -1,7 +1,8 @@
-"""Loads the compiled operators: C structures, one library a precision, and a self-test before first use.
+"""Loads the compiled operators and calls them: C structures, one library a precision, tensors as it reads them.
 
 PyTorch is imported first, so that the library's OpenMP runtime resolves to the one PyTorch brought: one pool of
-threads. Every call asks for the number of threads that PyTorch is set to.
+threads. Every call asks for the number of threads that PyTorch is set to. A process that was forked after work on
+several threads must keep to one, as with PyTorch's own operators; loader workers do.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _WORTH_A_THREAD = 1 << 18
 
 
 def _structure(name: str, **fields: str) -> type[ctypes.Structure]:
-    """A C structure of 8-byte fields, given in order as words: integers, pointers (``p_``) and more integers."""
+    """A C structure of 8-byte fields, in the order given; keys begin with the type of the fields that they list."""
     kinds = {"int": ctypes.c_int64, "pointer": ctypes.c_void_p}
     layout = [(field, kinds[key.split("_")[0]]) for key, words in fields.items() for field in words.split()]
     return type(name, (ctypes.Structure,), {"_fields_": layout})
@@ -85,8 +86,12 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         self._functions = ctypes.CDLL(str(path))
-        fits = all(self._number(f"{name}_bytes") == ctypes.sizeof(s) for name, s in _STRUCTURES.items())
-        if not fits or self._number("scan_chunk") != CHUNK:
+        try:
+            fits = all(self._number(f"{name}_bytes") == ctypes.sizeof(s) for name, s in _STRUCTURES.items())
+            fits = fits and self._number("scan_chunk") == CHUNK
+        except AttributeError:
+            fits = False
+        if not fits:
             raise OSError(f"{path} does not fit this version of the package")
         self.lanes = self._number("scan_lanes")
 
@@ -110,7 +115,7 @@ def load(dtype: torch.dtype) -> Library:
     """The library that computes on tensors of ``dtype`` (float32, bfloat16 or float64), built if need be.
 
     Raises:
-        BuildError: It could not be built, loaded, or computes wrong numbers.
+        BuildError: It could not be built or loaded.
     """
     return _load("double" if dtype == torch.float64 else "float")
 
