@@ -65,10 +65,11 @@ class ClickEncoder(nn.Module):
             ValueError: for a label that is neither -1 nor below the number of labels.
         """
         labels = labels.long()
-        if labels.numel() and not (labels.min() >= NOT_A_POINT and labels.max() < len(self.label_embeddings)):
-            raise ValueError(
-                f"click labels must be -1 … {len(self.label_embeddings) - 1}, got {labels.unique().tolist()}"
-            )
+        # A traced network cannot look at values; there a wrong label fails in the table of embeddings.
+        if not torch.compiler.is_compiling() and labels.numel():
+            low, high, count = labels.min(), labels.max(), len(self.label_embeddings)
+            if low < NOT_A_POINT or high >= count:
+                raise ValueError(f"click labels must be -1 … {count - 1}, got {labels.unique().tolist()}")
         codes = self.position_code((coordinates.to(self.patch_size) + 0.5) / self.patch_size)
         known = (labels != NOT_A_POINT).unsqueeze(-1)
         embeddings = torch.cat(list(self.label_embeddings))

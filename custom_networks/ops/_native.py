@@ -7,6 +7,7 @@ is told so once, in the log, and works with the backend ``torch``.
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
@@ -67,14 +68,17 @@ _double_usable._dynamo_marked_constant = True
 def _usable(dtype: torch.dtype) -> tuple[bool, str]:
     try:
         library = load(dtype)
-        with torch.no_grad():
-            _check_numbers(dtype)
+        # The first call may come while a network is traced, when tensors have no data. Tracing is a matter of the
+        # thread, so another one computes with real numbers.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(_check_numbers, dtype).result()
     except BuildError as error:
         _log.warning("the compiled %s operators cannot be used, slower ones take their place: %s", dtype, error)
         return False, str(error)
     return True, f"compiled, {library.lanes} lanes of {dtype}"
 
 
+@torch.no_grad()
 def _check_numbers(dtype: torch.dtype) -> None:
     """Compares a small call of each function with the reference.
 

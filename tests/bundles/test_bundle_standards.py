@@ -1,0 +1,108 @@
+"""What every bundle owes to MONAI: valid metadata, verified network, complete properties, configurations that parse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from custom_apps.seg.phantom_ct import write_ct_phantom
+from tests.bundles.bundle_cli import ROOT, run
+
+BUNDLES = sorted(path.parent.parent for path in ROOT.glob("bundles/*/configs/metadata.json"))
+SCHEMA = ROOT / "schemas" / "bundle_metadata.json"
+
+pytestmark = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+
+
+def metadata(bundle) -> dict:
+    return json.loads((bundle / "configs" / "metadata.json").read_text())
+
+
+def test_folder_holds_data_only(bundle):
+    assert not list(bundle.rglob("*.py"))
+    for name in ("LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"):
+        assert (bundle / name).is_file(), name
+
+
+def test_metadata_is_valid_and_versioned(bundle, tmp_path):
+    content = metadata(bundle)
+    assert content["name"] == bundle.name
+    assert content["version"] in content["changelog"]
+    schema = shutil.copy(SCHEMA, tmp_path / "schema.json")
+    digest = hashlib.sha256(SCHEMA.read_bytes()).hexdigest()
+    output = run(
+        [
+            *("-m", "monai.bundle", "verify_metadata"),
+            *("--meta_file", str(bundle / "configs" / "metadata.json")),
+            *("--filepath", str(schema), "--hash_val", digest, "--hash_type", "sha256"),
+        ]
+    )
+    assert "metadata is verified with no error" in output
+
+
+def test_network_takes_and_gives_what_the_metadata_say(bundle):
+    command = ["-m", "monai.bundle", "verify_net_in_out", "network_def", "--meta_file"]
+    command += [str(bundle / "configs" / "metadata.json"), "--config_file", str(bundle / "configs" / "inference.yaml")]
+    assert "data shape of network is verified with no error" in run(command, cwd=bundle)
+
+
+def test_output_shape_of_the_network(bundle):
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.yaml"))
+    parser["bundle_root"] = str(bundle)
+    network = parser.get_parsed_content("network_def").eval()
+    formats = metadata(bundle)["network_data_format"]
+    image, pred = formats["inputs"]["image"], formats["outputs"]["pred"]
+    with torch.no_grad():
+        output = network(torch.zeros(1, image["num_channels"], *image["spatial_shape"]))
+    assert tuple(output.shape) == (1, pred["num_channels"], *pred["spatial_shape"])
+
+
+def test_every_configuration_parses_and_names_existing_code(bundle):
+    from pydoc import locate
+
+    for path in sorted(bundle.glob("configs/*.yaml")):
+        content = ConfigParser.load_config_file(str(path))
+        for target in targets(content):
+            if "." in target:
+                assert locate(target) is not None, f"{path.name}: {target}"
+
+
+def targets(content) -> list[str]:
+    """Every ``_target_`` in a configuration."""
+    if isinstance(content, dict):
+        own = [content["_target_"]] if "_target_" in content else []
+        return own + [target for value in content.values() for target in targets(value)]
+    if isinstance(content, list):
+        return [target for value in content for target in targets(value)]
+    return []
+
+
+def test_required_properties_are_complete(bundle, tmp_path):
+    if bundle.name != "umamba_seg":
+        pytest.fail(f"give {bundle.name} its phantom data here")
+    data = write_ct_phantom(tmp_path, cases=5, test_cases=1, shape=(16, 24, 24))
+    options = {
+        "bundle_root": str(bundle),
+        "dataset_dir": str(data),
+        "prepared_dir": str(tmp_path / "prepared"),
+        "ckpt_dir": str(tmp_path / "models"),
+        "output_dir": str(tmp_path / "eval"),
+    }
+    configs = {name: str(bundle / "configs" / f"{name}.yaml") for name in ("train", "demo", "inference")}
+    for kind, files in (("train", [configs["train"], configs["demo"]]), ("infer", [configs["inference"]])):
+        workflow = ConfigWorkflow(
+            config_file=files,
+            meta_file=str(bundle / "configs" / "metadata.json"),
+            logging_file=False,
+            workflow_type=kind,
+            **(options if kind == "train" else options | {"dataset_dir": str(data / "imagesTs")}),
+        )
+        workflow.initialize()
+        assert workflow.check_properties() == []
+        workflow.finalize()
