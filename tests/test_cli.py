@@ -1,0 +1,109 @@
+"""The command line: what it prints, and what it answers to unusable data and files."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from custom_apps.cli import main
+from custom_apps.seg.phantom_ct import write_ct_phantom
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    return write_ct_phantom(tmp_path_factory.mktemp("phantom"), cases=2, test_cases=1, shape=(8, 16, 16))
+
+
+@pytest.fixture
+def data(phantom, tmp_path):
+    return shutil.copytree(phantom, tmp_path / phantom.name)
+
+
+def test_info_lists_bundles_and_imports_no_torch():
+    code = "import sys; from custom_apps.cli import main; main(['info', '--json']); assert 'torch' not in sys.modules"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    facts = json.loads(output)
+    assert facts["bundles"]["umamba_seg"]["systems"] == ["umamba", "umamba2"]
+
+
+def test_phantom_is_written_once(tmp_path, capsys):
+    command = ["phantom", "umamba_seg", str(tmp_path), "--kind", "cells", "--cases", "1", "--test-cases", "1"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.strip().endswith("Dataset902_PhantomCells")
+    assert main(command) == 1
+    assert "not overwritten" in capsys.readouterr().err
+
+
+def change_label(path, change):
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(change(np.asarray(image.dataobj)), image.affine), path)
+
+
+def nan_image(root):
+    change_label(root / "imagesTr" / "phantom_tr_000_0000.nii.gz", lambda a: np.full(a.shape, np.nan, np.float32))
+
+
+def undeclared_label(root):
+    change_label(root / "labelsTr" / "phantom_tr_001.nii.gz", lambda a: np.full(a.shape, 9, np.uint8))
+
+
+def another_shape(root):
+    change_label(root / "labelsTr" / "phantom_tr_000.nii.gz", lambda a: a[1:])
+
+
+def truncated(root):
+    path = root / "imagesTr" / "phantom_tr_001_0000.nii.gz"
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def missing_channel(root):
+    description = json.loads((root / "dataset.json").read_text())
+    description["channel_names"]["1"] = "PET"
+    (root / "dataset.json").write_text(json.dumps(description))
+
+
+def wrong_ending(root):
+    description = json.loads((root / "dataset.json").read_text()) | {"file_ending": ".png"}
+    (root / "dataset.json").write_text(json.dumps(description))
+
+
+def empty(root):
+    shutil.rmtree(root / "imagesTr")
+    (root / "imagesTr").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (nan_image, "phantom_tr_000_0000.nii.gz"),
+        (undeclared_label, "phantom_tr_001.nii.gz"),
+        (another_shape, "phantom_tr_000"),
+        (truncated, "phantom_tr_001_0000.nii.gz"),
+        (missing_channel, "_0001.nii.gz"),
+        (wrong_ending, "imagesTr"),
+        (empty, "imagesTr"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_check_names_the_file_and_fails(data, capsys, damage, named):
+    damage(data)
+    assert main(["check", "umamba_seg", str(data)]) != 0
+    captured = capsys.readouterr()
+    assert named in captured.out + captured.err
+
+
+def test_check_of_a_sound_data_set(data, capsys):
+    assert main(["check", "umamba_seg", str(data)]) == 0
+
+
+def test_convert_refuses_what_is_no_checkpoint(tmp_path, capsys):
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pth")
+    for name, message in (("other.pth", "carries no plan"), ("absent.pth", "absent.pth: no such file")):
+        assert main(["convert", "umamba", str(tmp_path / name), str(tmp_path / "out")]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
