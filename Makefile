@@ -46,7 +46,7 @@ bench: setup
 	$(PY) -m benchmarks
 
 bundles: setup
-	$(PY) -m custom_apps pack --all --output dist
+	$(PY) -m custom_apps pack all --output dist
 
 clean:
 	rm -rf $(VENV) $(DEMO_DIR) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache

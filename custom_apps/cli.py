@@ -81,6 +81,16 @@ def convert(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def pack(arguments: argparse.Namespace) -> int:
+    """Writes the release archive of a bundle."""
+    from custom_apps.common import packing
+
+    for bundle in sorted(ROOMS) if arguments.bundle == "all" else [arguments.bundle]:
+        path, digest = packing.pack(Path("bundles") / bundle, arguments.output)
+        print(f"{digest}  {path}")
+    return 0
+
+
 def demo(arguments: argparse.Namespace) -> int:
     """Runs a bundle on phantom data, printing every command so that it can be repeated by hand."""
     room = ROOMS[arguments.bundle]
@@ -121,6 +131,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("system", choices=sorted(s for room in ROOMS.values() for s in room.systems))
     command.add_argument("checkpoint", help="the authors' file")
     command.add_argument("output", help="folder for the model files; must not hold a model")
+
+    command = add(pack, bundle=False)
+    command.add_argument("bundle", choices=[*sorted(ROOMS), "all"])
+    command.add_argument("--output", default="dist", help="folder for the archives")
 
     command = add(demo)
     command.add_argument("--output", required=True, help="folder for data, models and figures")
