@@ -123,7 +123,12 @@ def stop(pause_seconds: float = 1.0) -> None:
     """
     if not is_distributed():
         return
+    import ignite.distributed
+
     dist.barrier()
     gc.collect()
-    dist.destroy_process_group()
+    # Ignite remembers the group that it was synchronised with, and would ask it again in a later run of this process.
+    ignite.distributed.finalize()
+    if is_distributed():
+        dist.destroy_process_group()
     time.sleep(pause_seconds)

@@ -1,3 +1,4 @@
+import ignite.distributed
 import pytest
 import torch
 
@@ -42,3 +43,4 @@ def test_a_group_that_exists_is_kept_and_left(group_of_one):
     del wrapped
     distributed.stop(pause_seconds=0)
     assert not distributed.is_distributed()
+    assert ignite.distributed.get_world_size() == 1
