@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from os import PathLike
+from types import TracebackType
 
 
 class DataError(ValueError):
@@ -21,3 +23,26 @@ class DataError(ValueError):
 
     def __reduce__(self):
         return type(self), (self.path, self.problem, self.expected)
+
+
+def explain_data_errors() -> None:
+    """Makes a process that ends with a `DataError` print its message alone, also below errors that it caused.
+
+    MONAI wraps errors of configured components in others; what is wrong with the data would stand far above the end.
+    To be called at the beginning of a bundle's run (``initialize``). Other errors print as before.
+    """
+    if getattr(sys.excepthook, "explains_data_errors", False):
+        return
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, DataError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            previous(kind, error, trace)
+        else:
+            print(f"error: {cause}", file=sys.stderr)
+
+    hook.explains_data_errors = True
+    sys.excepthook = hook

@@ -102,6 +102,18 @@ def test_checkpoint_of_another_network_is_refused_and_kept(trained, ct):
     assert {path.name: path.read_bytes() for path in (trained / "models").iterdir()} == before
 
 
+def test_unusable_data_end_in_one_line_that_names_the_file(ct, tmp_path):
+    data = shutil.copytree(ct, tmp_path / "data")
+    broken = data / "imagesTr" / "phantom_tr_002_0000.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:500])
+    output = run(bundle_command(config("train", "demo"), **places(tmp_path, data), **SMALL, epochs=1), succeed=False)
+    message = output[output.rindex("error: ") :]
+    assert broken.name in message
+    assert "truncated" in message
+    assert "Traceback" not in output
+    assert not (tmp_path / "models").exists()
+
+
 def test_evaluation_on_test_cases(trained, ct):
     output = run(bundle_command(config("train", "demo", "evaluate"), **places(trained, ct), part="test"))
     assert "scores of 3 cases" in output
