@@ -37,6 +37,9 @@ def with_network(configuration: Configuration, name: str, **options: Any) -> Con
         raise ValueError(f"network_name must be one of {', '.join(NETWORKS)}, got {name!r}")
     if name == "UMamba2" and not configuration.residual_encoder:
         raise ValueError("UMamba2 has a residual encoder: plan with planner resenc_m, resenc_l or resenc_xl")
+    if name == "UMamba2" and "mixer" in options:
+        # U-Mamba2 has one place for a mixer, its bottleneck.
+        options = {key: value for key, value in options.items() if key != "mixer"} | {"bottleneck": options["mixer"]}
     return replace(
         configuration,
         network_class_name=import_path(NETWORKS[name]),

@@ -66,8 +66,11 @@ def test_every_network_of_a_plan(configuration, name, mixer):
 def test_umamba2_needs_a_residual_encoder_plan(configuration):
     with pytest.raises(ValueError, match="resenc_m"):
         with_network(configuration, "UMamba2")
-    network = build_network(with_network(replace(configuration, residual_encoder=True), "UMamba2"), 1, 3)
-    assert network(torch.randn(1, 1, 8, 12, 16)).shape == (1, 3, 8, 12, 16)
+    residual = replace(configuration, residual_encoder=True)
+    for mixer in ("mamba", "mamba2", "none"):
+        network = build_network(with_network(residual, "UMamba2", mixer=mixer), 1, 3)
+        assert network(torch.randn(1, 1, 8, 12, 16)).shape == (1, 3, 8, 12, 16)
+        assert any("A_log" in key for key in network.state_dict()) == (mixer != "none")
 
 
 def test_plan_files_run_no_foreign_code(configuration):
