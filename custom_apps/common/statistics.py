@@ -92,6 +92,7 @@ def bootstrap_statistic(
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = SEED,
+    vectorized: bool = False,
 ) -> Estimate:
     """Any statistic of one or several samples with a percentile bootstrap interval; entry i of all samples is case i.
 
@@ -102,6 +103,7 @@ def bootstrap_statistic(
         level: coverage of the interval.
         resamples: bootstrap samples.
         seed: of the draws.
+        vectorized: whether ``statistic`` takes ``axis`` and works on many resamples at once, which is much faster.
 
     Raises:
         ValueError: if the lengths differ.
@@ -121,7 +123,7 @@ def bootstrap_statistic(
             arrays,
             statistic,
             paired=True,
-            vectorized=statistic is np.mean,
+            vectorized=vectorized or statistic is np.mean,
             n_resamples=resamples,
             batch=max(1, BATCH_NUMBERS // cases),
             method="percentile",
