@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from custom_networks.ops._layout import state_dtype
 from custom_networks.ops.backend import resolve
 
 
@@ -88,10 +93,11 @@ def ssd_scan(
     initial_states: Tensor | None = None,
     return_final_states: bool = False,
     reverse: bool = False,
+    dt_limit: tuple[float, float] = (-math.inf, math.inf),
 ) -> Tensor | tuple[Tensor, Tensor]:
     """State-space dual scan of Mamba-2: one scalar decay a head, a P x N matrix as state.
 
-    With ``d = softplus(dt + dt_bias)``, from ``S = initial_states`` (zeros if absent)::
+    With ``d = softplus(dt + dt_bias)``, cut to ``dt_limit``, from ``S = initial_states`` (zeros if absent)::
 
         S[t] = exp(d[t] A) S[t - 1] + d[t] x[t] B[t]^T
         y[t] = (S[t] C[t] + D x[t]) silu(z[t])
@@ -114,13 +120,15 @@ def ssd_scan(
         return_final_states: Whether the state after the last step is returned too; it is differentiable.
         reverse: Time runs from the last position to the first (anti-causal): ``initial_states`` is the state after the
             last position, the final state that at position 0.
+        dt_limit: Smallest and largest step size; no gradient reaches a step that was cut.
 
     Returns:
         y, (B, L, H, P), in the dtype of ``x``; with ``return_final_states`` also the state (B, H, P, N) in float32
         (float64 for float64).
 
     Raises:
-        ValueError: A shape does not fit, or is empty; ``chunk_size`` is not positive; tensors are on different devices.
+        ValueError: A shape does not fit, or is empty; ``chunk_size`` is not positive; ``dt_limit`` is no range; tensors
+            are on different devices.
         TypeError: A tensor is not of real floating dtype.
 
     Source: Mamba-2, Dao and Gu 2024, section 6; argument meaning of mamba-ssm's ``mamba_chunk_scan_combined``.
@@ -147,6 +155,16 @@ def ssd_scan(
     _check_shape("initial_states", initial_states, (batch, heads, width, states), "(B, H, P, N)")
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    low, high = dt_limit
+    if not low < high:
+        raise ValueError(f"dt_limit must be (low, high) with low < high, got {dt_limit}")
+    if high < math.inf or low > (0 if dt_softplus else -math.inf):
+        # Steps are few beside x, one a head: they are made here, and every backend gets them ready.
+        with torch.autocast(dt.device.type, enabled=False):
+            dt = dt.to(state_dtype(x.dtype))
+            dt = dt if dt_bias is None else dt + dt_bias.to(dt.dtype)
+            dt = (F.softplus(dt) if dt_softplus else dt).clamp(low, high)
+        dt_bias, dt_softplus = None, False
     run = resolve("ssd_scan", x.device.type)
     return run(x, dt, A, B, C, chunk_size, D, z, dt_bias, dt_softplus, initial_states, return_final_states, reverse)
 

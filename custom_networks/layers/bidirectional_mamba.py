@@ -1,0 +1,103 @@
+"""Mamba-1 mixer that scans in both directions.
+
+Source: Zhu et al. 2024, "Vision Mamba" (Vim), section 3.3, and the published modules of Vim. Letters as in
+:mod:`custom_networks.layers.mamba`.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from custom_networks.layers.mamba import Mamba, scan_inputs
+from custom_networks.ops import selective_scan
+
+KINDS = ("v1", "v2")
+
+
+class BidirectionalMamba(Mamba):
+    """Selective state-space mixer of a sequence, (B, L, C) to (B, L, C), that sees both sides.
+
+    Both kinds share ``in_proj``, the gate and ``out_proj``:
+
+    - "v1": one causal convolution and one set of projections; the second scan, from the last token to the first, has
+      only its own ``A_log_reverse``. The two outputs are summed.
+    - "v2": the second direction has its own convolution, which sees only the future, and its own ``x_proj_reverse``,
+      ``dt_proj_reverse``, ``A_log_reverse`` and ``D_reverse``.
+
+    Args:
+        d_model: width C of the tokens.
+        d_state: state size N of each channel.
+        d_conv: width of the depthwise convolutions.
+        expand: D = expand * C.
+        dt_rank: rank R of the time-step projection, or "auto" for ceil(C / 16).
+        kind: "v1" or "v2".
+        halve: "v2" averages the two directions instead of summing them; "v1" never does.
+        layer_scale: initial value of a learned factor for each output channel (``scale``); None for no such factor.
+        **options: ``bias``, ``conv_bias`` and ``dt_range`` of :class:`~custom_networks.layers.mamba.Mamba`.
+
+    Raises:
+        ValueError: for an unknown ``kind``.
+
+    Deviation: ``dt_proj_reverse`` starts like ``dt_proj``. The published modules leave it at the default of a linear
+    layer with a bias of zero, which makes the first reverse time steps some ten to seven hundred times as long.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        dt_rank: int | str = "auto",
+        kind: str = "v2",
+        halve: bool = True,
+        layer_scale: float | None = None,
+        **options: object,
+    ):
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        super().__init__(d_model, d_state, d_conv, expand, dt_rank, **options)
+        self.kind, self.halve = kind, halve
+        self.A_log_reverse = copy.deepcopy(self.A_log)
+        if kind == "v2":
+            self.conv1d_reverse = copy.deepcopy(self.conv1d)
+            self.x_proj_reverse = copy.deepcopy(self.x_proj)
+            self.dt_proj_reverse = copy.deepcopy(self.dt_proj)
+            self.D_reverse = copy.deepcopy(self.D)
+            for layer in (self.conv1d_reverse, self.x_proj_reverse):
+                layer.reset_parameters()
+            self._reset_time_steps(self.dt_proj_reverse)
+        self.scale = None if layer_scale is None else nn.Parameter(torch.full((d_model,), float(layer_scale)))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Mixes tokens (B, L, C) along L; the state is float32 or wider whatever the input dtype."""
+        xz = self.in_proj(tokens)
+        y = self._both(xz)
+        out = self.out_proj(y / 2 if self.kind == "v2" and self.halve else y)
+        return out if self.scale is None else out * self.scale
+
+    def _both(self, xz: torch.Tensor) -> torch.Tensor:
+        """Sum of the gated outputs of the two directions, (B, L, D)."""
+        if self.kind == "v2":
+            ahead = selective_scan(**scan_inputs(xz, self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D))
+            behind = selective_scan(
+                **scan_inputs(
+                    xz,
+                    self.conv1d_reverse,
+                    self.x_proj_reverse,
+                    self.dt_proj_reverse,
+                    self.A_log_reverse,
+                    self.D_reverse,
+                    reverse=True,
+                )
+            )
+        else:
+            operands = scan_inputs(xz, self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
+            ahead = selective_scan(**operands)
+            behind = selective_scan(
+                **operands | {"A": -torch.exp(self.A_log_reverse.float()), "reverse": True},
+            )
+        return (ahead + behind).transpose(1, 2)
