@@ -1,0 +1,1 @@
+"""Ultrasound video: ejection fraction, left-ventricle masks and masked pre-training on echocardiograms and breast scans."""

@@ -1,0 +1,159 @@
+"""Which clips of a video are predicted, and how their predictions become one number for the video."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from monai.inferers import Inferer
+from torch import nn
+
+ONE_CLIP, SEVERAL_CLIPS, ALL_CLIPS = "one_clip", "several_clips", "all_clips"
+PADDINGS = ("loop", "zero")
+
+
+class ClipProtocols:
+    """The protocols that a video is evaluated by, side by side: one clip, several clips, all clips.
+
+    A clip is ``length`` frames, ``period`` frames apart; it may start at any frame that leaves room for the last one.
+    A video with fewer than ``length * period`` frames is first extended to that many.
+
+    Args:
+        length: frames of a clip.
+        period: step between them.
+        clips: starts of ``several_clips``, spread evenly from the first to the last admissible one; None leaves the
+            protocol out.
+        stride: step between the starts of ``all_clips``; None leaves the protocol out.
+        one_clip: whether the clip that starts at frame 0 is a protocol of its own.
+
+    Source: E-ViM3, arXiv 2503.20258 (one clip from frame 0); EchoNet-Dynamic, Ouyang et al. 2020 (all clips, stride 1).
+    """
+
+    def __init__(
+        self,
+        length: int = 64,
+        period: int = 2,
+        clips: int | None = 5,
+        stride: int | None = 1,
+        one_clip: bool = True,
+    ):
+        for name, value in {"length": length, "period": period, "clips": clips, "stride": stride}.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not one_clip and clips is None and stride is None:
+            raise ValueError("at least one protocol is needed")
+        self.length, self.period, self.clips, self.stride, self.one_clip = length, period, clips, stride, one_clip
+
+    @property
+    def names(self) -> list[str]:
+        """The protocols, from the fewest clips to the most."""
+        chosen = {ONE_CLIP: self.one_clip, SEVERAL_CLIPS: self.clips, ALL_CLIPS: self.stride}
+        return [name for name, value in chosen.items() if value]
+
+    def title(self, name: str) -> str:
+        """A protocol's name for a table."""
+        if name == ONE_CLIP:
+            return "one clip, from frame 0"
+        if name == SEVERAL_CLIPS:
+            return f"{self.clips} clips, evenly spread"
+        return "all clips" if self.stride == 1 else f"all clips, stride {self.stride}"
+
+    def admissible(self, frames: int) -> int:
+        """Number of frames at which a clip may start, in a video of ``frames``."""
+        return max(frames, self.length * self.period) - (self.length - 1) * self.period
+
+    def starts_of(self, name: str, frames: int) -> np.ndarray:
+        """First frame of each clip of a protocol; with more clips than starts some come twice."""
+        last = self.admissible(frames) - 1
+        if name == ONE_CLIP:
+            return np.zeros(1, int)
+        if name == SEVERAL_CLIPS:
+            return np.linspace(0, last, self.clips).astype(int)
+        return np.arange(0, last + 1, self.stride)
+
+    def starts(self, frames: int) -> np.ndarray:
+        """First frames of the clips of all protocols together, ascending, each once."""
+        return np.unique(np.concatenate([self.starts_of(name, frames) for name in self.names]))
+
+    def averages(self, predictions: Sequence[float], frames: int) -> dict[str, float]:
+        """One number a protocol for a video.
+
+        Args:
+            predictions: one for each of :meth:`starts`.
+            frames: of the video.
+        """
+        by_start = dict(zip(self.starts(frames).tolist(), np.asarray(predictions, np.float64), strict=True))
+        return {
+            name: float(np.mean([by_start[s] for s in self.starts_of(name, frames).tolist()])) for name in self.names
+        }
+
+
+class ClipInferer(Inferer):
+    """Predicts all clips that the protocols ask for of one prepared video, a few at a time.
+
+    Args:
+        protocols: which clips.
+        batch_size: clips predicted at once; bounds the memory, not the result.
+        pad: how a short video is extended: ``loop`` (played again, as E-ViM3 does) or ``zero`` (frames of zeros after
+            normalization, as EchoNet-Dynamic does).
+    """
+
+    def __init__(self, protocols: ClipProtocols, batch_size: int = 4, pad: str = "loop"):
+        super().__init__()
+        if pad not in PADDINGS:
+            raise ValueError(f"pad must be one of {', '.join(PADDINGS)}, got {pad!r}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.protocols, self.batch_size, self.pad = protocols, batch_size, pad
+
+    def __call__(self, inputs: torch.Tensor, network: nn.Module, *args: object, **kwargs: object) -> torch.Tensor:
+        """Predictions (1, number of starts), in the order of ``protocols.starts(frames)``.
+
+        Args:
+            inputs: one whole video (1, C, frames, H, W), normalized.
+            network: from clips (B, C, length, H, W) to (B, 1).
+            args, kwargs: passed on to the network.
+
+        Raises:
+            ValueError: for a batch of several videos.
+        """
+        if inputs.ndim != 5 or len(inputs) != 1:
+            raise ValueError(f"expected one video (1, C, frames, H, W), got shape {tuple(inputs.shape)}")
+        protocols, frames = self.protocols, inputs.shape[2]
+        video = extended(inputs, protocols.length * protocols.period, self.pad)[0]
+        steps = torch.arange(protocols.length) * protocols.period
+        found = []
+        for block in torch.from_numpy(protocols.starts(frames)).split(self.batch_size):
+            clips = torch.stack([video[:, start + steps] for start in block])
+            found.append(network(clips, *args, **kwargs).reshape(len(block)).float())
+        return torch.cat(found)[None]
+
+
+def extended(video: torch.Tensor, frames: int, pad: str) -> torch.Tensor:
+    """A video (…, frames, H, W) of at least ``frames`` frames: played again from its start, or zeros after its end."""
+    missing = frames - video.shape[-3]
+    if missing <= 0:
+        return video
+    if pad == "loop":
+        return video[..., torch.arange(frames) % video.shape[-3], :, :]
+    return torch.nn.functional.pad(video, (0, 0, 0, 0, 0, missing))
+
+
+def beat_by_beat(starts: Sequence[int], predictions: Sequence[float], systoles: Sequence[int], lead: int = 32) -> float:
+    """Mean of the clips that start ``lead`` frames before each systole, not before frame 0.
+
+    Beats whose clip would not fit into the video, or was not predicted, are left out; NaN when none is left.
+
+    Args:
+        starts: first frames of the predicted clips.
+        predictions: one for each.
+        systoles: frames of end-systole, as detected from the area of the ventricle.
+        lead: frames between the start of the clip and the systole.
+
+    Source: EchoNet-Dynamic, Ouyang et al. 2020 (beat-to-beat evaluation).
+    """
+    by_start: Mapping[int, float] = dict(zip(map(int, starts), map(float, predictions), strict=True))
+    wanted = [max(0, int(systole) - lead) for systole in systoles]
+    found = [by_start[start] for start in wanted if start in by_start]
+    return float(np.mean(found)) if found else float("nan")
