@@ -1,0 +1,42 @@
+"""Self-attention whose queries, keys and values pass a causal depthwise convolution.
+
+Source: Dao and Gu 2024, "Transformers are SSMs", section 7.2 (hybrid models) and the published attention module of Mamba.
+Letters: B batch, L length, C width, H heads, P head width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from custom_networks.ops import causal_conv1d
+
+
+class ConvolvedAttention(nn.Module):
+    """Multi-head attention over a sequence, (B, L, C) to (B, L, C), not causal apart from the convolution.
+
+    Args:
+        d_model: width C of the tokens.
+        num_heads: heads H.
+        head_dim: head width P; H * P need not be C.
+        d_conv: width of the convolution over queries, keys and values (no activation); 0 for none.
+        bias: whether the projections have a bias.
+    """
+
+    def __init__(self, d_model: int, num_heads: int = 16, head_dim: int = 128, d_conv: int = 4, bias: bool = False):
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, head_dim
+        inner = num_heads * head_dim
+        self.in_proj = nn.Linear(d_model, 3 * inner, bias=bias)
+        self.conv1d = nn.Conv1d(3 * inner, 3 * inner, d_conv, groups=3 * inner) if d_conv else None
+        self.out_proj = nn.Linear(inner, d_model, bias=bias)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Mixes tokens (B, L, C) along L."""
+        qkv = self.in_proj(tokens)
+        if self.conv1d is not None:
+            weight, bias = self.conv1d.weight.squeeze(1), self.conv1d.bias
+            qkv = causal_conv1d(qkv.transpose(1, 2), weight, bias).transpose(1, 2)
+        q, k, v = qkv.unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))

@@ -1,0 +1,150 @@
+"""Pre-normalized stack of sequence mixers with a float32 residual stream beside the mixers' outputs.
+
+Source: Gu and Dao 2023, "Mamba", and Zhu et al. 2024, "Vision Mamba"; the rotation of both streams before every block as
+in Hu et al. 2024, arXiv:2409.07746. Letters: B batch, L length, C width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from monai.networks.layers import DropPath
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from custom_networks.layers.bidirectional_mamba import BidirectionalMamba
+from custom_networks.layers.convolved_attention import ConvolvedAttention
+from custom_networks.layers.mamba import Mamba
+from custom_networks.layers.mamba2 import Mamba2
+from custom_networks.layers.rotary import Rotation, rotate
+
+MIXERS: dict[str, Callable[..., nn.Module]] = {
+    "bimamba_v2": partial(BidirectionalMamba, kind="v2"),
+    "bimamba_v1": partial(BidirectionalMamba, kind="v1"),
+    "mamba": Mamba,
+    "mamba2": Mamba2,
+    "attention": ConvolvedAttention,
+}
+
+NORMS: dict[str, Callable[..., nn.Module]] = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
+
+
+class ResidualBlock(nn.Module):
+    """Norm and mixer; adds the previous block's output to the residual stream first.
+
+    Args:
+        norm: normalization of C channels.
+        mixer: (B, L, C) to (B, L, C).
+        drop_path: probability that the incoming mixer output of a sample is dropped.
+        rotate_residual: whether the residual stream turns too.
+    """
+
+    def __init__(self, norm: nn.Module, mixer: nn.Module, drop_path: float = 0.0, rotate_residual: bool = True):
+        super().__init__()
+        self.norm, self.mixer, self.drop_path = norm, mixer, DropPath(drop_path)
+        self.rotate_residual = rotate_residual
+
+    def forward(
+        self, hidden: torch.Tensor, residual: torch.Tensor | None = None, rotation: Rotation | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Runs the block.
+
+        Args:
+            hidden: output of the previous mixer, or the tokens before the first block, (B, L, C).
+            residual: residual stream (B, L, C), float32 or wider; None before the first block.
+            rotation: cosines and sines for both streams, or None.
+
+        Returns:
+            The mixer's output and the residual stream before it.
+        """
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        if residual is None:
+            residual = hidden.to(wide)
+            turn_all = rotation is not None
+        elif rotation is not None and not self.rotate_residual:
+            residual, turn_all = residual + self.drop_path(rotate(hidden, rotation)), False
+        else:
+            residual, turn_all = residual + self.drop_path(hidden), rotation is not None
+        # A rotation is linear and dropping a path is a factor: turning the sum equals turning both streams.
+        residual = rotate(residual, rotation) if turn_all else residual
+        return self.mixer(self.norm(residual)), residual
+
+
+class ResidualStack(nn.Module):
+    """Stack of `ResidualBlock`s and a final norm, (B, L, C) to (B, L, C).
+
+    Args:
+        width: width C of the tokens.
+        depth: number of blocks.
+        mixer: a key of `MIXERS`.
+        mixer_options: further arguments of the mixer, such as ``d_state``.
+        attention_blocks: indices of blocks whose mixer is attention instead.
+        attention_options: arguments of :class:`~custom_networks.layers.convolved_attention.ConvolvedAttention`.
+        norm: "rms" or "layer".
+        norm_eps: its epsilon.
+        drop_path: largest rate of stochastic depth; block i has ``drop_path * (i - 1) / (depth - 1)``, the first block
+            0 and the sum before the final norm ``drop_path``.
+        rotate_residual: whether the residual stream turns too, where a rotation is given.
+        checkpointing: recompute every block in the backward pass, so that a training step keeps two streams a block and
+            the insides of one block.
+
+    Raises:
+        ValueError: for an unknown mixer or norm, or an attention block that does not exist.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        mixer: str = "bimamba_v2",
+        mixer_options: dict | None = None,
+        attention_blocks: Sequence[int] = (),
+        attention_options: dict | None = None,
+        norm: str = "rms",
+        norm_eps: float = 1e-5,
+        drop_path: float = 0.1,
+        rotate_residual: bool = True,
+        checkpointing: bool = False,
+    ):
+        super().__init__()
+        if mixer not in MIXERS:
+            raise ValueError(f"mixer must be one of {', '.join(MIXERS)}, got {mixer!r}")
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
+        if not set(attention_blocks) <= set(range(depth)):
+            raise ValueError(f"attention blocks {list(attention_blocks)} are not among the {depth} blocks")
+        make_norm = partial(NORMS[norm], width, eps=norm_eps)
+        blocks = []
+        for i in range(depth):
+            kind, options = ("attention", attention_options) if i in set(attention_blocks) else (mixer, mixer_options)
+            rate = drop_path * max(i - 1, 0) / max(depth - 1, 1)
+            blocks.append(ResidualBlock(make_norm(), MIXERS[kind](width, **options or {}), rate, rotate_residual))
+        self.blocks, self.norm, self.drop_path = nn.ModuleList(blocks), make_norm(), DropPath(drop_path)
+        self.checkpointing = checkpointing
+
+    def streams(
+        self, tokens: torch.Tensor, rotation: Rotation | None = None, blocks: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both streams after the first ``blocks`` blocks (None: after all).
+
+        Returns:
+            Output of the last of these mixers, not yet added to the residual stream, and the residual stream that this
+            mixer saw; (B, L, C) each.
+        """
+        hidden, residual = tokens, None
+        for block in self.blocks[:blocks]:
+            if self.checkpointing and torch.is_grad_enabled():
+                hidden, residual = checkpoint(block, hidden, residual, rotation, use_reentrant=False)
+            else:
+                hidden, residual = block(hidden, residual, rotation)
+        return hidden, residual
+
+    def join(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """Final sum and norm of the two streams."""
+        return self.norm(self.drop_path(hidden) + residual)
+
+    def forward(self, tokens: torch.Tensor, rotation: Rotation | None = None) -> torch.Tensor:
+        """Mixes tokens (B, L, C); the result is normalized, float32 or wider."""
+        return self.join(*self.streams(tokens, rotation))
