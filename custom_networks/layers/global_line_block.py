@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -24,28 +25,30 @@ class GlobalLineBlock(nn.Module):
 
     Args:
         width: width C.
+        size: (L, H, W).
         planes: for each axis the indices of the global planes.
         depth: layers of every stack.
         **stack: further arguments of :class:`~custom_networks.layers.mamba_stack.MambaStack`.
     """
 
-    def __init__(self, width: int, planes: Sequence[Sequence[int]], depth: int = 1, **stack: object):
+    def __init__(
+        self, width: int, size: Sequence[int], planes: Sequence[Sequence[int]], depth: int = 1, **stack: object
+    ):
         super().__init__()
-        self.planes = [list(indices) for indices in planes]
-        for axis in AXES:
-            self.add_module(axis, MambaStack(width, depth, reverse=False, **stack))
-            self.add_module(f"{axis}_reverse", MambaStack(width, depth, reverse=True, **stack))
+        for axis, name in enumerate(AXES):
+            self.add_module(name, MambaStack(width, depth, reverse=False, **stack))
+            self.add_module(f"{name}_reverse", MambaStack(width, depth, reverse=True, **stack))
+            first, second = (other for other in range(3) if other != axis)
+            chosen = np.zeros((size[first], size[second]), dtype=bool)
+            chosen[planes[first]] = True
+            chosen[:, planes[second]] = True
+            self.register_buffer(f"{name}_lines", torch.tensor(np.flatnonzero(chosen)), persistent=False)
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """Scans the global lines of all three axes."""
         for axis, name in enumerate(AXES, start=1):
-            lines = volume.movedim(axis, 3)
-            shape, grid = lines.shape, lines.shape[1:3]
-            first, second = (self.planes[other - 1] for other in (1, 2, 3) if other != axis)
-            chosen = torch.zeros(grid, dtype=torch.bool, device=volume.device)
-            chosen[first] = True
-            chosen[:, second] = True
-            rows = chosen.flatten().nonzero().squeeze(1)
+            lines, rows = volume.movedim(axis, 3), self.get_buffer(f"{name}_lines")
+            shape = lines.shape
             lines = lines.flatten(1, 2)
             scanned = lines.index_select(1, rows).flatten(0, 1)
             scanned = self.get_submodule(f"{name}_reverse")(self.get_submodule(name)(scanned))

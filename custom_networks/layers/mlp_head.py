@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -38,7 +40,7 @@ class MLPHead(nn.Module):
         if output == "percent" and initial_output is not None and not 0 < initial_output < 100:
             raise ValueError(f"initial_output must be between 0 and 100 percent, got {initial_output}")
         widths = [features] * num_layers + [out_channels]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.activation, self.output = nn.SiLU(), output
         if initial_output is not None:
             start = torch.tensor(float(initial_output), device="cpu")

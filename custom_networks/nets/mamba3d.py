@@ -80,7 +80,7 @@ class Mamba3DEncoder(nn.Module):
         self.positions = SeparablePositions(embed_dim, self.layout.size, position_embedding)
         self.blocks = self.make_blocks(num_macro_blocks, drop_path)
         self.line_blocks = nn.ModuleList(
-            GlobalLineBlock(embed_dim, self.layout.planes, layers_per_stack, **self.stack_options)
+            GlobalLineBlock(embed_dim, self.layout.size, self.layout.planes, layers_per_stack, **self.stack_options)
             for _ in range(num_line_blocks)
         )
         self.register_buffer("patch_cells", torch.tensor(self.layout.patch_cells), persistent=False)
@@ -122,6 +122,12 @@ class Mamba3DEncoder(nn.Module):
         volume = tokens.unflatten(1, self.layout.size)
         for block in self.line_blocks:
             volume = block(volume)
+        return volume
+
+    def encode_frames(self, volume: torch.Tensor) -> torch.Tensor:
+        """Runs only the stacks that scan within a frame, over every plane of frames of (B, L, H, W, D) by itself."""
+        for block in self.blocks:
+            volume = block.forward_frames(volume)
         return volume
 
     def encode_kept(self, tokens: torch.Tensor, orders: KeptOrders) -> torch.Tensor:
