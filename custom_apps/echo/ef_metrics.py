@@ -95,11 +95,14 @@ class Intervals:
     seed: int = SEED
 
 
+DEFAULT_INTERVALS = Intervals()
+
+
 def ef_estimates(
     reference: Sequence[float],
     predicted: Sequence[float],
     reduced_ef_percent: Sequence[float] = REDUCED_EF_PERCENT,
-    intervals: Intervals = Intervals(),
+    intervals: Intervals = DEFAULT_INTERVALS,
 ) -> dict[str, Estimate]:
     """Every measure with its interval: :data:`MEASURES`, and ``auroc_below_<limit>`` for each limit.
 
