@@ -10,7 +10,7 @@ from custom_apps.common.statistics import RESAMPLES, SEED, Estimate
 from custom_apps.common.table import markdown_table, text_table, write_csv
 from custom_apps.echo.ef_evaluation import EFTable
 from custom_apps.echo.ef_figures import draw_absolute_errors, draw_bland_altman, draw_roc, draw_scatter
-from custom_apps.echo.ef_metrics import REDUCED_EF_PERCENT, Intervals, ef_estimates, estimates_as_json, title_of
+from custom_apps.echo.ef_metrics import REDUCED_EF_PERCENT, Intervals, estimates_as_json, title_of
 
 PUBLISHED = (
     ("EchoNet-Dynamic, Ouyang et al. 2020, as in the paper", "4.1", "5.3", "0.81"),
@@ -29,8 +29,8 @@ class EFReport:
     """Writes the results of an :class:`EFTable` into a folder.
 
     ``videos.csv`` (a row a video), ``clips.csv`` (a row a clip in EchoNet-Dynamic's format, without header: file name
-    with ``.avi``, first frame, prediction), ``results.md``, ``results.json`` and figures in ``figures/``. Files of these
-    names are replaced.
+    with ``.avi``, first frame, prediction), ``results.md``, ``results.json`` and figures in ``figures/``. Files of
+    these names are replaced.
 
     Args:
         output_dir: the folder, made when missing.
@@ -59,7 +59,7 @@ class EFReport:
 
     def estimates(self, table: EFTable) -> dict[str, dict[str, Estimate]]:
         """Protocol to measure to value with interval, as this report wants them."""
-        return {name: ef_estimates(*table.pairs(name), self.reduced_ef_percent, self.intervals) for name in table.names}
+        return table.estimates(self.reduced_ef_percent, self.intervals)
 
     def write(self, table: EFTable, estimates: Mapping[str, Mapping[str, Estimate]] | None = None) -> str:
         """Writes all files.
@@ -114,7 +114,7 @@ class EFReport:
         protocols = table.protocols
         parts = [
             f"# {self.title}",
-            f"{len(table.cases)} videos. Errors are in percentage points, predicted minus reported; {self._interval_line()}.",
+            f"{len(table.cases)} videos. Errors are predicted minus reported, points; {self._interval_line()}.",
             markdown_table(rows, headers),
             f"A clip is {protocols.length} frames, {protocols.period} apart. Of several clips the predictions are "
             "averaged first and measured then.",
