@@ -1,6 +1,6 @@
 """Self-attention whose queries, keys and values pass a causal depthwise convolution.
 
-Source: Dao and Gu 2024, "Transformers are SSMs", section 7.2 (hybrid models) and the published attention module of Mamba.
+Source: Dao and Gu 2024, "Transformers are SSMs", section 7.2 (hybrid models), and Mamba's published attention module.
 Letters: B batch, L length, C width, H heads, P head width.
 """
 

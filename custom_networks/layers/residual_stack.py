@@ -1,7 +1,7 @@
 """Pre-normalized stack of sequence mixers with a float32 residual stream beside the mixers' outputs.
 
-Source: Gu and Dao 2023, "Mamba", and Zhu et al. 2024, "Vision Mamba"; the rotation of both streams before every block as
-in Hu et al. 2024, arXiv:2409.07746. Letters: B batch, L length, C width.
+Source: Gu and Dao 2023, "Mamba", and Zhu et al. 2024, "Vision Mamba"; the rotation of both streams before every block
+as in Hu et al. 2024, arXiv:2409.07746. Letters: B batch, L length, C width.
 """
 
 from __future__ import annotations

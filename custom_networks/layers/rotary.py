@@ -1,7 +1,7 @@
 """Rotary position codes for token streams.
 
-Source: Su et al. 2021, "RoFormer"; the two published codes of Hu et al. 2024, arXiv:2409.07746 (after Vision Mamba), and
-one that treats all axes alike. Letters: B batch, L tokens, C width, R rotated pairs.
+Source: Su et al. 2021, "RoFormer"; the two published codes of Hu et al. 2024, arXiv:2409.07746 (after Vision Mamba),
+and one that treats all axes alike. Letters: B batch, L tokens, C width, R rotated pairs.
 """
 
 from __future__ import annotations
@@ -90,6 +90,32 @@ def with_unrotated_tokens(rotation: Rotation, places: Sequence[int]) -> Rotation
         cos = torch.cat([cos[..., :place, :], torch.ones_like(row), cos[..., place:, :]], dim=-2)
         sin = torch.cat([sin[..., :place, :], torch.zeros_like(row), sin[..., place:, :]], dim=-2)
     return cos, sin
+
+
+def rotation_of(
+    kind: str,
+    tokens: torch.Tensor,
+    grid: Sequence[int],
+    class_places: Sequence[int] = (),
+    keep: torch.Tensor | None = None,
+) -> Rotation | None:
+    """Rotation of a token sequence.
+
+    Args:
+        kind: one of `KINDS`.
+        tokens: the sequence (B, L, C), for its length, width and device.
+        grid: patches along every axis.
+        class_places: where class tokens stand in the sequence; they do not turn, except in "sequence_half".
+        keep: raster indices of the patches in the sequence (B, K); None for all, in raster order.
+    """
+    if kind == "none":
+        return None
+    if kind == "sequence_half":
+        return sequence_rotation(tokens.shape[1], tokens.shape[2], tokens.device)
+    rotation = grid_rotation(kind, grid, tokens.shape[2], tokens.device)
+    if keep is not None:
+        rotation = (rotation[0][keep], rotation[1][keep])
+    return with_unrotated_tokens(rotation, class_places)
 
 
 def rotate(tokens: torch.Tensor, rotation: Rotation) -> torch.Tensor:

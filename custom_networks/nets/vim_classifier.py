@@ -13,13 +13,7 @@ from torch import nn
 from custom_networks.layers.initialization import shrink_mixer_outputs
 from custom_networks.layers.patch_tokens import PatchTokens
 from custom_networks.layers.residual_stack import ResidualStack
-from custom_networks.layers.rotary import (
-    Rotation,
-    check_rotary,
-    grid_rotation,
-    sequence_rotation,
-    with_unrotated_tokens,
-)
+from custom_networks.layers.rotary import Rotation, check_rotary, rotation_of
 
 POOLINGS = ("mean", "last", "max", "all")
 CLASS_TOKENS = ("none", "front", "middle", "both_ends")
@@ -79,32 +73,26 @@ class VimClassifier(nn.Module):
             class_token
         ]
         count = len(self.class_places)
-        self.class_token = nn.Parameter(torch.empty(count, 1, embed_dim)) if count else None
+        self.class_token = nn.Parameter(torch.empty(1, 1, embed_dim)) if count else None
+        self.tail_token = nn.Parameter(torch.empty(1, 1, embed_dim)) if count == 2 else None
         self.position_embedding = nn.Parameter(torch.empty(1, patches + count, embed_dim))
         self.dropout = nn.Dropout(dropout)
         self.encoder = ResidualStack(embed_dim, depth, **stack)
         self.head = nn.Linear(embed_dim, num_classes)
 
         shrink_mixer_outputs(self, depth)
-        for parameter in (self.position_embedding, self.class_token, self.head.weight):
+        for parameter in (self.position_embedding, self.class_token, self.tail_token, self.head.weight):
             if parameter is not None:
                 nn.init.trunc_normal_(parameter, std=0.02)
         nn.init.zeros_(self.head.bias)
 
-    def _rotation(self, tokens: torch.Tensor) -> Rotation | None:
-        if self.rotary == "none":
-            return None
-        if self.rotary == "sequence_half":
-            return sequence_rotation(tokens.shape[1], tokens.shape[2], tokens.device)
-        rotation = grid_rotation(self.rotary, self.grid, tokens.shape[2], tokens.device)
-        return with_unrotated_tokens(rotation, self.class_places)
-
     def _encoder_input(self, image: torch.Tensor) -> tuple[torch.Tensor, Rotation | None]:
         tokens = self.patch_embedding(image)
-        for place, token in zip(self.class_places, () if self.class_token is None else self.class_token, strict=True):
-            token = token.to(tokens.dtype).expand(len(tokens), 1, -1)
+        for place, token in zip(self.class_places, (self.class_token, self.tail_token), strict=False):
+            token = token.to(tokens.dtype).expand(len(tokens), -1, -1)
             tokens = torch.cat([tokens[:, :place], token, tokens[:, place:]], dim=1)
-        return self.dropout(tokens + self.position_embedding), self._rotation(tokens)
+        rotation = rotation_of(self.rotary, tokens, self.grid, self.class_places)
+        return self.dropout(tokens + self.position_embedding), rotation
 
     def streams(self, image: torch.Tensor, blocks: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Output of a mixer and the residual stream that it saw, (B, sequence, C) each, class tokens included.
