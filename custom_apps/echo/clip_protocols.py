@@ -9,8 +9,9 @@ import torch
 from monai.inferers import Inferer
 from torch import nn
 
+from custom_apps.echo.clip_sampling import PADS, clip_starts, spread_starts, take_frames
+
 ONE_CLIP, SEVERAL_CLIPS, ALL_CLIPS = "one_clip", "several_clips", "all_clips"
-PADDINGS = ("loop", "zero")
 
 
 class ClipProtocols:
@@ -59,18 +60,13 @@ class ClipProtocols:
             return f"{self.clips} clips, evenly spread"
         return "all clips" if self.stride == 1 else f"all clips, stride {self.stride}"
 
-    def admissible(self, frames: int) -> int:
-        """Number of frames at which a clip may start, in a video of ``frames``."""
-        return max(frames, self.length * self.period) - (self.length - 1) * self.period
-
     def starts_of(self, name: str, frames: int) -> np.ndarray:
         """First frame of each clip of a protocol; with more clips than starts some come twice."""
-        last = self.admissible(frames) - 1
         if name == ONE_CLIP:
-            return np.zeros(1, int)
+            return np.zeros(1, np.int64)
         if name == SEVERAL_CLIPS:
-            return np.linspace(0, last, self.clips).astype(int)
-        return np.arange(0, last + 1, self.stride)
+            return spread_starts(frames, self.length, self.period, self.clips)
+        return clip_starts(frames, self.length, self.period, stride=self.stride)
 
     def starts(self, frames: int) -> np.ndarray:
         """First frames of the clips of all protocols together, ascending, each once."""
@@ -101,8 +97,8 @@ class ClipInferer(Inferer):
 
     def __init__(self, protocols: ClipProtocols, batch_size: int = 4, pad: str = "loop"):
         super().__init__()
-        if pad not in PADDINGS:
-            raise ValueError(f"pad must be one of {', '.join(PADDINGS)}, got {pad!r}")
+        if pad not in PADS:
+            raise ValueError(f"pad must be one of {', '.join(PADS)}, got {pad!r}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.protocols, self.batch_size, self.pad = protocols, batch_size, pad
@@ -120,24 +116,14 @@ class ClipInferer(Inferer):
         """
         if inputs.ndim != 5 or len(inputs) != 1:
             raise ValueError(f"expected one video (1, C, frames, H, W), got shape {tuple(inputs.shape)}")
-        protocols, frames = self.protocols, inputs.shape[2]
-        video = extended(inputs, protocols.length * protocols.period, self.pad)[0]
-        steps = torch.arange(protocols.length) * protocols.period
+        starts = self.protocols.starts(inputs.shape[2])
+        steps = np.arange(self.protocols.length) * self.protocols.period
         found = []
-        for block in torch.from_numpy(protocols.starts(frames)).split(self.batch_size):
-            clips = torch.stack([video[:, start + steps] for start in block])
+        for begin in range(0, len(starts), self.batch_size):
+            block = starts[begin : begin + self.batch_size]
+            clips = take_frames(inputs[0], block[:, None] + steps, self.pad)
             found.append(network(clips, *args, **kwargs).reshape(len(block)).float())
         return torch.cat(found)[None]
-
-
-def extended(video: torch.Tensor, frames: int, pad: str) -> torch.Tensor:
-    """A video (…, frames, H, W) of at least ``frames`` frames: played again from its start, or zeros after its end."""
-    missing = frames - video.shape[-3]
-    if missing <= 0:
-        return video
-    if pad == "loop":
-        return video[..., torch.arange(frames) % video.shape[-3], :, :]
-    return torch.nn.functional.pad(video, (0, 0, 0, 0, 0, missing))
 
 
 def beat_by_beat(starts: Sequence[int], predictions: Sequence[float], systoles: Sequence[int], lead: int = 32) -> float:

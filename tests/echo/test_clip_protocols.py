@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from custom_apps.echo.clip_protocols import ClipInferer, ClipProtocols, beat_by_beat, extended
+from custom_apps.echo.clip_protocols import ClipInferer, ClipProtocols, beat_by_beat
 
 
 class FirstFrame(nn.Module):
@@ -27,7 +27,6 @@ def numbered_video(frames: int) -> torch.Tensor:
 def test_starts_of_a_long_video():
     protocols = ClipProtocols(length=4, period=3, clips=3, stride=2)
     # The last clip is frames 10, 13, 16, 19.
-    assert protocols.admissible(20) == 11
     assert protocols.starts_of("one_clip", 20).tolist() == [0]
     assert protocols.starts_of("several_clips", 20).tolist() == [0, 5, 10]
     assert protocols.starts_of("all_clips", 20).tolist() == [0, 2, 4, 6, 8, 10]
@@ -59,15 +58,10 @@ def test_blocks_do_not_change_the_numbers():
 
 @pytest.mark.parametrize(("pad", "expected"), [("loop", [0, 1, 2, 3, 4, 0, 1, 2]), ("zero", [0, 1, 2, 3, 4, 0, 0, 0])])
 def test_short_videos_are_extended(pad, expected):
-    video = numbered_video(5)
-    assert extended(video, 8, pad)[0, 0, :, 2, 2].tolist() == expected
     network = FirstFrame()
-    ClipInferer(ClipProtocols(length=4, period=2, clips=None), pad=pad)(video, network)
+    ClipInferer(ClipProtocols(length=4, period=2, clips=None), pad=pad)(numbered_video(5), network)
+    assert network.clips[0][0, 0, :, 0, 0].tolist() == expected[::2]
     assert network.clips[0][1, 0, :, 0, 0].tolist() == expected[1::2]
-
-
-def test_a_short_video_looped_more_than_once():
-    assert extended(numbered_video(3), 8, "loop")[0, 0, :, 0, 0].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
 def test_the_average_over_clips_is_taken_before_the_error():
