@@ -103,7 +103,7 @@ class EnclosureTokens(nn.Module):
             groups = {"token": 1}
         for name, count in groups.items():
             count = count if kind == "separate" else 1
-            shape = (count, 1, 1, 1, 1, dim) if name in ("faces", "edges", "corners") else (1, 1, 1, 1, dim)
+            shape = (1, 1, 1, 1, dim) if count == 1 else (count, 1, 1, 1, 1, dim)
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
         self.names = list(groups)
         order = np.argsort(np.concatenate((layout.patch_cells, layout.shell_cells)))

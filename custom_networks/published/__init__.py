@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from custom_networks.published import umamba, umamba2
+from custom_networks.published import echo, umamba, umamba2
 from custom_networks.published.key_map import LoadReport, load_published_state, published_state
 from custom_networks.published.reading import CheckpointError, read_checkpoint, state_dict_of
 
 __all__ = ["SYSTEMS", "CheckpointError", "LoadReport", "export", "load", "read_checkpoint"]
 
-SYSTEMS = {"umamba": umamba, "umamba2": umamba2}
+SYSTEMS = {"echo": echo, "umamba": umamba, "umamba2": umamba2}
 
 _CONTAINERS = ("network_weights", "state_dict", "model")
 
@@ -35,7 +35,8 @@ def load(
         system: a key of `SYSTEMS`.
         path_or_state_dict: a checkpoint file (read with ``weights_only=True``), its content, or a bare state dict.
         config: constructor arguments of our network, and ``network`` for its class. May be left out for files that
-            carry their plan (nnU-Net checkpoints); given values replace those of the plan.
+            carry their plan (nnU-Net checkpoints); given values replace those of the plan. Systems may have options
+            beside them: their ``LOAD_OPTIONS``.
 
     Returns:
         The network in evaluation mode, and the report.
@@ -52,8 +53,13 @@ def load(
         config = adapter.arguments_from_checkpoint(content) | config
     if "network" not in config:
         raise CheckpointError("the checkpoint carries no plan: give `network` and its constructor arguments")
+    options = {name: config.pop(name) for name in getattr(adapter, "LOAD_OPTIONS", ()) if name in config}
     network = adapter.build(**config)
-    report = load_published_state(network, state_dict_of(content, _CONTAINERS), adapter.published_names(network))
+    if hasattr(adapter, "read_state"):
+        state = adapter.read_state(content, network, **options)
+    else:
+        state = state_dict_of(content, _CONTAINERS)
+    report = load_published_state(network, state, adapter.published_names(network))
     return network.eval(), report
 
 
