@@ -1,1 +1,1 @@
-"""Ultrasound video: ejection fraction, left-ventricle masks and masked pre-training on echocardiograms and breast scans."""
+"""Ultrasound video: ejection fraction, ventricle masks, breast lesions, masked pre-training."""
