@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from custom_apps.common.statistics import RESAMPLES, SEED, Estimate, bootstrap_statistic
+from custom_apps.common.statistics import RESAMPLES, SEED, Estimate, bootstrap_statistic, ratio
 
 CALIBRATION_BINS = 10
 
@@ -38,17 +38,17 @@ class Counts:
     @property
     def accuracy(self) -> np.ndarray:
         """Share of cases decided rightly."""
-        return _ratio(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
+        return ratio(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
 
     @property
     def sensitivity(self) -> np.ndarray:
         """Share of class 1 that is found (recall)."""
-        return _ratio(self.tp, self.tp + self.fn)
+        return ratio(self.tp, self.tp + self.fn)
 
     @property
     def specificity(self) -> np.ndarray:
         """Share of class 0 that is left alone."""
-        return _ratio(self.tn, self.tn + self.fp)
+        return ratio(self.tn, self.tn + self.fp)
 
     @property
     def balanced_accuracy(self) -> np.ndarray:
@@ -58,17 +58,17 @@ class Counts:
     @property
     def precision(self) -> np.ndarray:
         """Share of positive decisions that are right (positive predictive value)."""
-        return _ratio(self.tp, self.tp + self.fp)
+        return ratio(self.tp, self.tp + self.fp)
 
     @property
     def f1(self) -> np.ndarray:
         """Harmonic mean of precision and sensitivity; 0 without a true positive, NaN without class 1 and decision 1."""
-        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+        return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
     def macro_f1(self) -> np.ndarray:
         """Mean of the F1 of class 1 and that of class 0."""
-        return (self.f1 + _ratio(2 * self.tn, 2 * self.tn + self.fp + self.fn)) / 2
+        return (self.f1 + ratio(2 * self.tn, 2 * self.tn + self.fp + self.fn)) / 2
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -82,7 +82,7 @@ def auroc(labels: np.ndarray, scores: np.ndarray, axis: int = -1) -> np.ndarray:
     positives = truth.sum(-1, dtype=np.float64)
     negatives = truth.shape[-1] - positives
     ranks = (rankdata(scores, axis=-1) * truth).sum(-1)
-    return _ratio(ranks - positives * (positives + 1) / 2, positives * negatives)
+    return ratio(ranks - positives * (positives + 1) / 2, positives * negatives)
 
 
 def auprc(labels: np.ndarray, scores: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -100,7 +100,7 @@ def auprc(labels: np.ndarray, scores: np.ndarray, axis: int = -1) -> np.ndarray:
     before = np.concatenate([np.zeros((*found.shape[:-1], 1)), np.maximum.accumulate(at_end, -1)[..., :-1]], -1)
     gained = np.where(ends, found - before, 0)
     precision = found / np.arange(1, found.shape[-1] + 1)
-    return _ratio((gained * precision).sum(-1), found[..., -1])
+    return ratio((gained * precision).sum(-1), found[..., -1])
 
 
 def calibration_error(
@@ -174,11 +174,3 @@ def _decision_measure(labels: np.ndarray, scores: np.ndarray, axis: int = -1, *,
 
 def _cases_last(labels: np.ndarray, scores: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     return np.moveaxis(np.asarray(labels).astype(bool), axis, -1), np.moveaxis(np.asarray(scores), axis, -1)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """``part / whole``, NaN where there is nothing."""
-    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
-    result = np.full(whole.shape, np.nan)
-    np.divide(part, whole, out=result, where=whole != 0)
-    return result[()]

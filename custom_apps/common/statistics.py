@@ -133,3 +133,11 @@ def bootstrap_statistic(
     tails = [50 * (1 - level), 50 * (1 + level)]
     low, high = np.percentile(values, tails) if len(values) else (math.nan, math.nan)
     return Estimate(float(statistic(*arrays)), float(low), float(high), math.nan, cases, level)
+
+
+def ratio(part: np.ndarray | float, whole: np.ndarray | float) -> np.ndarray:
+    """``part / whole`` of arrays that broadcast, NaN where ``whole`` is 0."""
+    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
+    result = np.full(whole.shape, np.nan)
+    np.divide(part, whole, out=result, where=whole != 0)
+    return result[()]

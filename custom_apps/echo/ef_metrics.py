@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from custom_apps.common.classification_metrics import auroc
-from custom_apps.common.statistics import RESAMPLES, SEED, Estimate, bootstrap_statistic
+from custom_apps.common.statistics import RESAMPLES, SEED, Estimate, bootstrap_statistic, ratio
 
 REDUCED_EF_PERCENT = (35.0, 40.0, 45.0, 50.0)
 """Limits below which an ejection fraction counts as reduced; EchoNet-Dynamic draws its curves at these."""
@@ -35,13 +35,13 @@ def coefficient_of_determination(reference: np.ndarray, predicted: np.ndarray, a
     """R²: 1 minus squared errors over squared deviations of the reference from its mean; NaN for an equal reference."""
     errors = np.square(np.subtract(predicted, reference)).sum(axis)
     spread = np.square(reference - np.mean(reference, axis, keepdims=True)).sum(axis)
-    return 1 - _ratio(errors, spread)
+    return 1 - ratio(errors, spread)
 
 
 def pearson_correlation(reference: np.ndarray, predicted: np.ndarray, axis: int = -1) -> np.ndarray:
     """Pearson's r; NaN when one of the two does not vary."""
     x, y = (values - np.mean(values, axis, keepdims=True) for values in (reference, predicted))
-    return _ratio((x * y).sum(axis), np.sqrt(np.square(x).sum(axis) * np.square(y).sum(axis)))
+    return ratio((x * y).sum(axis), np.sqrt(np.square(x).sum(axis) * np.square(y).sum(axis)))
 
 
 def mean_error(reference: np.ndarray, predicted: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -143,10 +143,3 @@ def estimates_as_json(estimates: dict[str, Estimate]) -> dict[str, Any]:
         name: {"value": e.value, "low": e.low, "high": e.high, "level": e.level, "cases": e.cases}
         for name, e in estimates.items()
     }
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    result = np.full(whole.shape, np.nan)
-    np.divide(part, whole, out=result, where=whole > 0)
-    return result[()]

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from custom_apps.common.statistics import bootstrap_mean, bootstrap_statistic, paired_difference
+from custom_apps.common.statistics import bootstrap_mean, bootstrap_statistic, paired_difference, ratio
 
 
 def test_the_interval_is_that_of_the_normal_approximation_for_many_cases():
@@ -83,3 +83,15 @@ def test_text():
     assert found.text(2) == "0.50 ± 0.35 (95 % CI 0.25 to 0.75, n = 2)"
     assert bootstrap_mean([0.5]).text() == "0.500 (n = 1)"
     assert bootstrap_mean([]).text() == "no case"
+
+
+def test_a_vectorized_statistic_gives_the_same_interval():
+    x = np.random.default_rng(6).normal(size=40)
+    one, many = (bootstrap_statistic(np.median, x, resamples=200, vectorized=flag) for flag in (False, True))
+    assert one == many
+
+
+def test_ratio():
+    found = ratio(np.array([1.0, 0.0, 2.0]), np.array([2.0, 0.0, 0.0]))
+    np.testing.assert_array_equal(found, [0.5, np.nan, np.nan])
+    assert ratio(3, 4) == 0.75
