@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from custom_apps.common.distributed import sum_over_ranks, world_size
 from custom_apps.common.nested import map_tensors
+from custom_apps.common.seeding import derived_seed, seeded
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -187,6 +188,8 @@ class Evaluator(SupervisedEvaluator):
         further_networks: name to network that sees the same batches, such as the weights whose moving average
             ``network`` is; its results are ``pred_<name>`` and ``loss_<name>``.
         keep_predictions: see :class:`Trainer`.
+        seed_key: key of the batch, such as ``index``, whose values seed what networks draw while they run, such as the
+            masks of an autoencoder: every network in every epoch then draws the same. None leaves the generators alone.
     """
 
     def __init__(
@@ -196,11 +199,12 @@ class Evaluator(SupervisedEvaluator):
         loss_function: Callable[..., torch.Tensor] | None = None,
         further_networks: Mapping[str, nn.Module] | None = None,
         keep_predictions: bool = True,
+        seed_key: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.autocast_dtype = autocast_dtype(self.state.device, self.amp, amp_dtype)
-        self.loss_function, self.keep_predictions = loss_function, keep_predictions
+        self.loss_function, self.keep_predictions, self.seed_key = loss_function, keep_predictions, seed_key
         self.further_networks = dict(further_networks or {})
 
     def _iteration(self, engine: Evaluator, batchdata: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -210,6 +214,7 @@ class Evaluator(SupervisedEvaluator):
             suffix = f"_{name}" if name else ""
             with (
                 engine.mode(network),
+                self._seeded(batchdata),
                 torch.autocast(engine.state.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None),
             ):
                 predictions = engine.inferer(inputs, network, *args, **kwargs)
@@ -224,6 +229,11 @@ class Evaluator(SupervisedEvaluator):
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
+
+    def _seeded(self, batchdata: Mapping[str, Any]) -> AbstractContextManager:
+        if self.seed_key is None:
+            return nullcontext()
+        return seeded(derived_seed(*torch.as_tensor(batchdata[self.seed_key]).flatten().tolist()), self.state.device)
 
 
 def _prepared(engine: Workflow, batchdata: dict[str, torch.Tensor]) -> tuple[Any, Any, tuple, dict]:
