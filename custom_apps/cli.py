@@ -15,9 +15,10 @@ from pathlib import Path
 
 from custom_apps.common.errors import DataError
 from custom_apps.common.room import Room, imported
+from custom_apps.echo.room import ROOM as ECHO
 from custom_apps.seg.room import ROOM as SEG
 
-ROOMS: dict[str, Room] = {room.bundle: room for room in (SEG,)}
+ROOMS: dict[str, Room] = {room.bundle: room for room in (ECHO, SEG)}
 
 OPTIONAL = ("mlflow", "triton", "mamba_ssm", "causal_conv1d", "onnx", "onnxruntime")
 

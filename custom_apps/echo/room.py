@@ -1,0 +1,17 @@
+"""Entry of the echocardiography bundle in the registry."""
+
+from custom_apps.common.room import Room
+
+ROOM = Room(
+    bundle="echo_ef_mamba3d",
+    title="E-ViM3 masked autoencoder for ultrasound video: ejection fraction, ventricle masks, breast lesions",
+    systems=("echo",),
+    phantoms={
+        "echonet": "custom_apps.echo.phantom:write_echonet_phantom",
+        "camus": "custom_apps.echo.phantom_camus:write_camus_phantom",
+        "buv": "custom_apps.echo.phantom_buv:write_buv_phantom",
+    },
+    check="custom_apps.echo.check:check_dataset",
+    demo="custom_apps.echo.demo:demo_commands",
+    demo_summary="custom_apps.echo.demo:demo_summary",
+)
