@@ -4,6 +4,8 @@ Letters used everywhere below: ``B`` batch, ``L`` length, ``D`` channels, ``N`` 
 width, ``G`` groups, ``W`` width of a convolution, ``T`` steps of a chunk.
 """
 
+# Their operators are registered here, which builds nothing, so that exported programs load after this import alone.
+from custom_networks.ops import _native, _torch  # noqa: F401
 from custom_networks.ops.backend import backend_info, set_backend
 from custom_networks.ops.functional import causal_conv1d, selective_scan, ssd_scan
 

@@ -21,3 +21,10 @@ def in_memory_order_of(result: torch.Tensor, like: torch.Tensor) -> torch.Tensor
     if is_channel_last(like):
         return result.transpose(1, 2).contiguous().transpose(1, 2)
     return result.contiguous()
+
+
+def deliver(result: torch.Tensor, to: torch.Tensor | None, add: bool) -> torch.Tensor:
+    """``result``, or ``to`` with the result copied or added into it."""
+    if to is None:
+        return result
+    return to.add_(result) if add else to.copy_(result)

@@ -1,7 +1,8 @@
 """The backend ``mamba_ssm``: the CUDA kernels of the packages mamba-ssm and causal-conv1d, where they are installed.
 
 Only on request. The kernels know one direction, so ``reverse`` flips inputs and output; they have no float64; the last
-state of ``selective_scan`` is not differentiable; the convolution is 2 to 4 wide.
+state of ``selective_scan`` is not differentiable, and its first one is zero (backend ``torch`` takes others); the
+convolution is 2 to 4 wide.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from custom_networks.ops import _torch
 from custom_networks.ops._layout import in_memory_order_of
 
 _FUNCTIONS = {
@@ -43,8 +45,13 @@ def selective_scan(
     delta_softplus: bool = False,
     return_last_state: bool = False,
     reverse: bool = False,
+    initial_state: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Selective scan by ``selective_scan_fn``."""
+    """Selective scan by ``selective_scan_fn``; that of backend ``torch`` from an initial state."""
+    if initial_state is not None:
+        return _torch.selective_scan(
+            u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, reverse, initial_state
+        )
     delta, B, C, z = (None if x is None else x.to(u.dtype) for x in (delta, B, C, z))
     A, D, delta_bias = (None if x is None else x.float() for x in (A, D, delta_bias))
     rows, delta, B, C, z = _in_time((u, delta, B, C, z), -1, reverse)

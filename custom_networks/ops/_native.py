@@ -98,7 +98,7 @@ def _check_numbers(dtype: torch.dtype) -> None:
     x, dt, a = u_[..., None, :], delta_[..., :1], A[0, :1]
     pairs = {
         "selective_scan": (
-            _native_selective_scan.forward(u_, delta_, A, B_, C_, D, z_, bias, True, False, False)[0].mT,
+            _native_selective_scan.forward(u_, delta_, A, B_, C_, D, z_, bias, None, True, False, False)[0].mT,
             _reference.selective_scan(u, delta, A, B, C, D, z, bias, True),
         ),
         "ssd_scan": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from custom_networks.ops._layout import deliver
 from custom_networks.ops._native_library import (
     CausalConv,
     CausalConvGradients,
@@ -34,14 +35,25 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse:
 
 
 def backward(
-    grad_out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
+    grad_out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    silu: bool,
+    reverse: bool,
+    grad_x: Tensor | None = None,
+    add: bool = False,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, weight and bias; None for an absent bias."""
+    """Gradients of x, weight and bias; None for an absent bias.
+
+    That of x is written, or added with ``add``, to ``grad_x`` if there is one: (B, L, D) with dense rows.
+    """
     tensors = x, weight, bias
     taps, bias = parameters(x, weight.t(), bias)
     x, grad_out = streams(x, grad_out)
     conv = _describe(x, taps, bias, silu, reverse)
-    dx, pieces = x.new_empty(x.shape), x.shape[0] * conv.ranges
+    in_place = grad_x is not None and grad_x.dtype == x.dtype
+    dx, pieces = grad_x if in_place else x.new_empty(x.shape), x.shape[0] * conv.ranges
     dtaps, dbias = taps.new_empty((pieces, *taps.shape)), taps.new_empty((pieces, x.shape[2]))
     gradients = CausalConvGradients(
         out=grad_out.data_ptr(),
@@ -50,8 +62,12 @@ def backward(
         x=dx.data_ptr(),
         weight=dtaps.data_ptr(),
         bias=dbias.data_ptr(),
+        add_to_x=in_place and add,
     )
+    gradients.x_batch, gradients.x_time = dx.stride()[:2]
     load(x.dtype).call("causal_conv_backward", x.dtype, conv, gradients)
+    if grad_x is not None and not in_place:
+        dx = deliver(dx, grad_x, add)
     return in_dtypes((dx, sum_parts(dtaps).t().contiguous(), sum_parts(dbias)), tensors)
 
 

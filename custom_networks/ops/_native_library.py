@@ -36,7 +36,7 @@ def _structure(name: str, **fields: str) -> type[ctypes.Structure]:
 
 SelectiveScan = _structure(
     "SelectiveScan",
-    int_sizes="batch length channels states groups softplus reverse threads slices",
+    int_sizes="batch length channels states groups softplus reverse accumulate threads slices",
     pointer_inputs="u delta z B C A D delta_bias initial_state",
     int_strides="u_batch u_time delta_batch delta_time z_batch z_time B_batch B_time B_group C_batch C_time C_group",
     pointer_outputs="out last_state chunk_states",
@@ -46,6 +46,7 @@ SelectiveScanGradients = _structure(
     pointer_out="out",
     int_strides="out_batch out_time",
     pointer_rest="last_state u delta z A D delta_bias B C initial_state",
+    int_places="z_batch z_time add_to_z",
 )
 CausalConv = _structure(
     "CausalConv",
@@ -55,7 +56,11 @@ CausalConv = _structure(
     pointer_outputs="out",
 )
 CausalConvGradients = _structure(
-    "CausalConvGradients", pointer_out="out", int_strides="out_batch out_time", pointer_rest="x weight bias"
+    "CausalConvGradients",
+    pointer_out="out",
+    int_strides="out_batch out_time",
+    pointer_rest="x weight bias",
+    int_places="x_batch x_time add_to_x",
 )
 Ssd = _structure(
     "Ssd",

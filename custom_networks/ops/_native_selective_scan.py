@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from custom_networks.ops._layout import deliver
 from custom_networks.ops._native_library import (
     CHUNK,
     SelectiveScan,
@@ -32,23 +33,30 @@ def forward(
     D: Tensor | None,
     z: Tensor | None,
     delta_bias: Tensor | None,
+    initial_state: Tensor | None,
     delta_softplus: bool,
     reverse: bool,
     save_states: bool,
-    initial_state: Tensor | None = None,
+    add_to: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output (B, L, D), last state (B, D, N), and the states entering each chunk (empty unless ``save_states``)."""
+    """Output (B, L, D), last state (B, D, N), and the states entering each chunk (empty unless ``save_states``).
+
+    The output is added to the dense tensor ``add_to`` if there is one, which is then returned in its place.
+    """
     dtype = u.dtype
     A, D, delta_bias, initial_state = parameters(u, A, D, delta_bias, initial_state)
     u, delta, B, C, z = streams(u, delta, B, C, z)
-    out = u.new_empty(u.shape)
+    in_place = add_to is not None and add_to.dtype == u.dtype
+    out = add_to if in_place else u.new_empty(u.shape)
     last = A.new_empty((u.shape[0], *A.shape))
     states = A.new_empty(states_shape(u, A, B) if save_states else 0)
     scan = _describe(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse)
     scan.out, scan.last_state = out.data_ptr(), last.data_ptr()
     scan.chunk_states = states.data_ptr() if save_states else None
+    scan.accumulate = in_place
     load(u.dtype).call("selective_scan_forward", u.dtype, scan)
-    return out.to(dtype), last, states
+    out = out.to(dtype) if in_place or add_to is None else add_to.add_(out)
+    return out, last, states
 
 
 def backward(
@@ -62,12 +70,17 @@ def backward(
     D: Tensor | None,
     z: Tensor | None,
     delta_bias: Tensor | None,
+    initial_state: Tensor | None,
     states: Tensor,
     delta_softplus: bool,
     reverse: bool,
-    initial_state: Tensor | None = None,
+    grad_z: Tensor | None = None,
+    add: bool = False,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of u, delta, A, B, C, D, z and delta_bias; None for what is absent. Last, that of the initial state."""
+    """Gradients of u, delta, A, B, C, D, z, delta_bias and initial_state; None for what is absent.
+
+    That of z is written, or added with ``add``, to ``grad_z`` if there is one: (B, L, D) with dense rows.
+    """
     tensors = u, delta, A, B, C, D, z, delta_bias, initial_state
     A, D, delta_bias, initial_state, grad_last = parameters(u, A, D, delta_bias, initial_state, grad_last)
     u, delta, B, C, z, grad_out = streams(u, delta, B, C, z, grad_out)
@@ -75,7 +88,9 @@ def backward(
     scan.chunk_states = states.data_ptr()
 
     batch, channels = u.shape[0], u.shape[2]
-    du, ddelta, dz = (None if x is None else u.new_empty(u.shape) for x in (u, delta, z))
+    du, ddelta = u.new_empty(u.shape), u.new_empty(u.shape)
+    in_place = grad_z is not None and grad_z.dtype == u.dtype
+    dz = grad_z if in_place else None if z is None else u.new_empty(u.shape)
     dA = A.new_empty((batch, *A.shape))
     dD, dbias = (None if x is None else A.new_empty((batch, channels)) for x in (D, delta_bias))
     # A slice leaves the rows of groups that it does not touch as they are.
@@ -96,11 +111,14 @@ def backward(
         B=dB.data_ptr(),
         C=dC.data_ptr(),
         initial_state=pointer(dinitial),
+        add_to_z=in_place and add,
     )
+    gradients.z_batch, gradients.z_time = (0, 0) if dz is None else dz.stride()[:2]
     load(u.dtype).call("selective_scan_backward", u.dtype, scan, gradients)
+    if grad_z is not None and not in_place:
+        dz = deliver(dz, grad_z, add)
     dA, dB, dC, dD, dbias = map(sum_parts, (dA, dB, dC, dD, dbias))
-    found = in_dtypes((du, ddelta, dA, dB, dC, dD, dz, dbias, dinitial), tensors)
-    return found[:8] if initial_state is None else found
+    return in_dtypes((du, ddelta, dA, dB, dC, dD, dz, dbias, dinitial), tensors)
 
 
 def _describe(

@@ -6,9 +6,9 @@ or :func:`define_causal_conv1d` and gets back a function with the public signatu
 works once, and asking for second derivatives is a clear error.
 
 The backend's functions see tensors channel-last, of any strides, and run without autocast; what they return owns
-contiguous memory. ``forward`` also returns ``states``, whatever its ``backward`` needs; it must be empty unless
-``save_states``, which is off where no gradient is wanted and in exported programs (there, ``states_shape`` would bind
-the length). Should a gradient be asked for all the same, the forward pass is repeated.
+contiguous memory. A scan's ``forward`` also returns ``states``, whatever its ``backward`` needs; it must be empty
+unless ``save_states``, which is off where no gradient is wanted and in exported programs (there, ``states_shape`` would
+bind the length). Should a gradient be asked for all the same, the forward pass is repeated.
 """
 
 from __future__ import annotations
@@ -20,33 +20,42 @@ from torch import Tensor
 
 from custom_networks.ops._layout import is_channel_last, state_dtype
 
+# Lives as long as the process: the operators vanish with it.
+_LIBRARY = torch.library.Library("custom_networks", "FRAGMENT")
+
 
 def define_selective_scan(backend: str, forward: Callable, backward: Callable, states_shape: Callable) -> Callable:
     """Registers a selective scan.
 
     Args:
         backend: Name, part of the operator's name in exported programs.
-        forward: ``(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, save_states)`` to ``out, last,
-            states`` with u, delta, z, out (B, L, D); B, C (B, L, G, N); last (B, D, N).
-        backward: ``(grad_out, grad_last, u, delta, A, B, C, D, z, delta_bias, states, delta_softplus, reverse)`` to
-            the gradients of the eight tensors, None for what is absent, each in shape and dtype of its tensor.
+        forward: ``(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse, save_states)`` to
+            ``out, last, states`` with u, delta, z, out (B, L, D); B, C (B, L, G, N); initial_state, last (B, D, N).
+        backward: ``(grad_out, grad_last, u, delta, A, B, C, D, z, delta_bias, initial_state, states, delta_softplus,
+            reverse)`` to the gradients of the nine tensors, None for what is absent, each in shape and dtype of its
+            tensor.
         states_shape: ``(u, A, B)`` to the shape of the states.
 
     Returns:
         A function with the signature of :func:`custom_networks.ops.selective_scan`.
     """
 
-    def shapes(save_states: bool, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, *_: object) -> list:
-        return [u.shape, (u.shape[0], *A.shape), states_shape(u, A, B) if save_states else (0,)]
+    def fake(save_states: bool, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, *_: object) -> list[Tensor]:
+        dtype = state_dtype(u.dtype)
+        states = states_shape(u, A, B) if save_states else (0,)
+        last = u.shape[0], *A.shape
+        return [u.new_empty(u.shape), u.new_empty(last, dtype=dtype), u.new_empty(states, dtype=dtype)]
 
-    operator = _register(
+    operator = register(
         f"{backend}_selective_scan",
-        "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias",
+        "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
+        "Tensor? initial_state",
         "bool delta_softplus, bool reverse",
-        3,
-        shapes,
+        fake,
         forward,
         backward,
+        results=2,
+        kept=1,
     )
 
     def selective_scan(
@@ -61,10 +70,11 @@ def define_selective_scan(backend: str, forward: Callable, backward: Callable, s
         delta_softplus: bool = False,
         return_last_state: bool = False,
         reverse: bool = False,
+        initial_state: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         rows, steps, gate = (None if x is None else x.transpose(1, 2) for x in (u, delta, z))
-        tensors = rows, steps, A, B.permute(0, 3, 1, 2), C.permute(0, 3, 1, 2), D, gate, delta_bias
-        out, last, _ = operator(*tensors, delta_softplus, reverse, _wants_gradient(tensors))
+        tensors = rows, steps, A, B.permute(0, 3, 1, 2), C.permute(0, 3, 1, 2), D, gate, delta_bias, initial_state
+        out, last, _ = operator(*tensors, delta_softplus, reverse, wants_gradient(tensors))
         return (_like(u, out), last) if return_last_state else _like(u, out)
 
     return selective_scan
@@ -83,22 +93,25 @@ def define_ssd_scan(backend: str, forward: Callable, backward: Callable, states_
         states_shape: ``(x, B, chunk_size)`` to the shape of the states.
 
     Returns:
-        A function with the signature of :func:`custom_networks.ops.ssd_scan`.
+        A function with the signature of :func:`custom_networks.ops.ssd_scan` without ``dt_limit``.
     """
 
-    def shapes(save_states: bool, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, *rest: object) -> list:
+    def fake(save_states: bool, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, *rest: object) -> list[Tensor]:
+        dtype = state_dtype(x.dtype)
+        states = states_shape(x, B, rest[-1]) if save_states else (0,)
         final = x.shape[0], *x.shape[2:], B.shape[3]
-        return [x.shape, final, states_shape(x, B, rest[-1]) if save_states else (0,)]
+        return [x.new_empty(x.shape), x.new_empty(final, dtype=dtype), x.new_empty(states, dtype=dtype)]
 
-    operator = _register(
+    operator = register(
         f"{backend}_ssd_scan",
         "Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? dt_bias, "
         "Tensor? initial_states",
         "bool dt_softplus, bool reverse, int chunk_size",
-        3,
-        shapes,
+        fake,
         forward,
         backward,
+        results=2,
+        kept=1,
     )
 
     def ssd_scan(
@@ -117,7 +130,7 @@ def define_ssd_scan(backend: str, forward: Callable, backward: Callable, states_
         reverse: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         tensors = x, dt, A, B, C, D, z, dt_bias, initial_states
-        out, final, _ = operator(*tensors, dt_softplus, reverse, chunk_size, _wants_gradient(tensors))
+        out, final, _ = operator(*tensors, dt_softplus, reverse, chunk_size, wants_gradient(tensors))
         return (out, final) if return_final_states else out
 
     return ssd_scan
@@ -133,106 +146,120 @@ def define_causal_conv1d(backend: str, forward: Callable, backward: Callable) ->
             absent bias, each in shape and dtype of its tensor.
 
     Returns:
-        A function with the signature of :func:`custom_networks.ops.causal_conv1d`.
+        A function with the signature of :func:`custom_networks.ops.causal_conv1d` without its states.
     """
-
-    def with_states(*arguments: object) -> tuple[Tensor, Tensor]:
-        return forward(*arguments[:-1]), arguments[0].new_empty((0,), dtype=state_dtype(arguments[0].dtype))
-
-    def without_states(grad_out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, _: Tensor, *flags: bool):
-        return backward(grad_out, x, weight, bias, *flags)
-
-    operator = _register(
+    operator = register(
         f"{backend}_causal_conv1d",
         "Tensor x, Tensor weight, Tensor? bias",
         "bool silu, bool reverse",
-        2,
-        lambda _, x, *rest: [x.shape, (0,)],
-        with_states,
-        without_states,
+        lambda _, x, *rest: [x.new_empty(x.shape)],
+        forward,
+        backward,
+        results=1,
+        kept=0,
     )
 
     def causal_conv1d(
         x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None, reverse: bool = False
     ) -> Tensor:
-        out, _ = operator(x.transpose(1, 2), weight, bias, activation is not None, reverse, False)
-        return _like(x, out)
+        return _like(x, operator(x.transpose(1, 2), weight, bias, activation is not None, reverse))
 
     return causal_conv1d
 
 
-def _register(
-    name: str, tensors: str, flags: str, outputs: int, shapes: Callable, forward: Callable, backward: Callable
-) -> torch.library.CustomOpDef:
+def register(
+    name: str,
+    tensors: str,
+    flags: str,
+    fake: Callable,
+    forward: Callable,
+    backward: Callable,
+    results: int,
+    kept: int,
+) -> Callable:
     """Registers ``custom_networks::<name>`` and its backward operator.
+
+    The lower interface of ``torch.library`` is used: its ``custom_op`` imports the compiler on the first call, which
+    takes more than a second.
 
     Args:
         name: Name of the operator.
-        tensors: Its tensors, as in an operator schema.
-        flags: Its other arguments but the last, ``bool save_states``.
-        outputs: Number of its outputs, ``states`` included.
-        shapes: ``(save_states, *tensors, *flags)`` to the shapes of the outputs. The first output has the dtype of the
-            first tensor, the others (states) that of the state.
-        forward: ``(*tensors, *flags, save_states) -> outputs``; the last output is ``states``.
-        backward: ``(*gradients of all outputs but states, *tensors, states, *flags)`` to gradients, None if absent.
+        tensors: Its tensors, as in an operator schema; the first is never absent.
+        flags: Its other arguments but the last, ``bool save_states``, which is there if anything is kept.
+        fake: ``(save_states, *tensors, *flags)`` to a list of empty tensors, as the outputs will be.
+        forward: ``(*tensors, *flags, save_states)`` to the results and, behind them, what is kept for ``backward``.
+        backward: ``(*gradients of the results, *tensors, *kept, *flags)`` to gradients, None if absent.
+        results: Number of outputs that have gradients.
+        kept: Number of outputs after these. All are empty without ``save_states``.
+
+    Returns:
+        The operator.
     """
     count = tensors.count(",") + 1
+    switch = ", bool save_states" if kept else ""
 
-    def run(*arguments: object) -> tuple[Tensor, ...]:
+    def run(*arguments: object) -> Tensor | tuple[Tensor, ...]:
         with torch.autocast(arguments[0].device.type, enabled=False):
             return forward(*arguments)
 
-    def run_back(gradients: Sequence[Tensor], *arguments: object) -> list[Tensor]:
-        inputs, states, settings = arguments[:count], arguments[count], arguments[count + 1 :]
+    def run_back(*arguments: object) -> list[Tensor]:
+        gradients, inputs = arguments[:results], arguments[results : results + count]
+        states, settings = arguments[results + count : results + count + kept], arguments[results + count + kept :]
         if inputs[0].numel() == 0:
             return [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in inputs if x is not None]
         with torch.autocast(inputs[0].device.type, enabled=False):
-            if states.numel() == 0:
-                states = forward(*inputs, *settings, True)[-1]
-            found = backward(*gradients, *inputs, states, *settings)
+            if any(g is None for g in gradients):
+                like = fake(False, *inputs, *settings)
+                gradients = [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, like, strict=False)]
+            if kept and states[0].numel() == 0:
+                states = forward(*inputs, *settings, True)[results:]
+            found = backward(*gradients, *inputs, *states, *settings)
         return [gradient for gradient in found if gradient is not None]
 
-    def fake(*arguments: object) -> tuple[Tensor, ...]:
-        x, dtype = arguments[0], state_dtype(arguments[0].dtype)
-        sizes = shapes(arguments[-1], *arguments[:-1])
-        return x.new_empty(sizes[0]), *(x.new_empty(size, dtype=dtype) for size in sizes[1:])
+    def run_fake(*arguments: object) -> Tensor | tuple[Tensor, ...]:
+        made = fake(arguments[-1], *arguments[:-1]) if kept else fake(False, *arguments)
+        return made[0] if results + kept == 1 else tuple(made)
 
-    def fake_back(gradients: Sequence[Tensor], *arguments: object) -> list[Tensor]:
-        return [x.new_empty(x.shape) for x in arguments[:count] if x is not None]
+    def run_fake_back(*arguments: object) -> list[Tensor]:
+        return [x.new_empty(x.shape) for x in arguments[results : results + count] if x is not None]
 
-    def keep(ctx: object, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs[:count], output[-1])
-        ctx.settings = inputs[count:-1]
+    def keep(ctx: object, inputs: tuple, output: Tensor | tuple[Tensor, ...]) -> None:
+        # Zeros of the size of what is kept, which has no gradient, would be made otherwise.
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:count], *(output[results:] if kept else ()))
+        ctx.settings = inputs[count:-1] if kept else inputs[count:]
 
-    def differentiate(ctx: object, *gradients: Tensor) -> tuple:
+    def differentiate(ctx: object, *gradients: Tensor | None) -> tuple:
         saved = ctx.saved_tensors
-        found = iter(operator_back(list(gradients[:-1]), *saved, *ctx.settings))
-        return *(None if x is None else next(found) for x in saved[:-1]), *(None for _ in ctx.settings), None
+        found = iter(operator_back(*gradients[:results], *saved, *ctx.settings))
+        tail = len(ctx.settings) + bool(kept)
+        return *(None if x is None else next(found) for x in saved[:count]), *(None for _ in range(tail))
 
     def refuse(ctx: object, *gradients: object) -> tuple:
         raise RuntimeError(f"{name} has no second derivative; set_backend('reference') computes one, slowly")
 
-    results = ", ".join(["Tensor"] * outputs)
-    operator = torch.library.custom_op(
-        f"custom_networks::{name}",
-        run,
-        mutates_args=(),
-        schema=f"({tensors}, {flags}, bool save_states) -> ({results})",
+    outputs = ", ".join(["Tensor"] * (results + kept))
+    incoming = ", ".join(f"Tensor? grad_{i}" for i in range(results))
+    saved = "".join(f"Tensor kept_{i}, " for i in range(kept))
+    operator = _define(f"{name}({tensors}, {flags}{switch}) -> ({outputs})", run, run_fake)
+    operator_back = _define(
+        f"{name}_backward({incoming}, {tensors}, {saved}{flags}) -> Tensor[]", run_back, run_fake_back
     )
-    operator_back = torch.library.custom_op(
-        f"custom_networks::{name}_backward",
-        run_back,
-        mutates_args=(),
-        schema=f"(Tensor[] gradients, {tensors}, Tensor states, {flags}) -> Tensor[]",
-    )
-    operator.register_fake(fake)
-    operator_back.register_fake(fake_back)
-    operator.register_autograd(differentiate, setup_context=keep)
-    operator_back.register_autograd(refuse)
+    torch.library.register_autograd(f"custom_networks::{name}", differentiate, setup_context=keep, lib=_LIBRARY)
+    torch.library.register_autograd(f"custom_networks::{name}_backward", refuse, lib=_LIBRARY)
     return operator
 
 
-def _wants_gradient(tensors: Sequence[Tensor | None]) -> bool:
+def _define(schema: str, run: Callable, fake: Callable) -> Callable:
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"custom_networks::{name}", fake, lib=_LIBRARY)
+    return getattr(torch.ops.custom_networks, name).default
+
+
+def wants_gradient(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether autograd will ask for a gradient of any of these; not while a program is exported."""
     if torch.compiler.is_exporting() or not torch.is_grad_enabled():
         return False
     return any(x is not None and x.requires_grad for x in tensors)

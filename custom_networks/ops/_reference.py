@@ -30,6 +30,7 @@ def selective_scan(
     delta_softplus: bool = False,
     return_last_state: bool = False,
     reverse: bool = False,
+    initial_state: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Selective scan of Mamba (Gu and Dao 2023, eq. 2 and algorithm 2), step by step."""
     dtype = state_dtype(u.dtype)
@@ -38,7 +39,10 @@ def selective_scan(
     delta = _step_size(delta.to(dtype), None if delta_bias is None else delta_bias.to(dtype)[:, None], delta_softplus)
     steps = [x.to(dtype).unbind(-1) for x in (delta, delta * u_, B, C)]
 
-    state = u_.new_zeros(u.shape[0], u.shape[1], A.shape[1])
+    if initial_state is None:
+        state = u_.new_zeros(u.shape[0], u.shape[1], A.shape[1])
+    else:
+        state = initial_state.to(dtype)
     outputs = []
     for delta_t, delta_u_t, B_t, C_t in _in_order(zip(*steps, strict=True), reverse):
         B_t, C_t = (x.repeat_interleave(per_group, dim=1) for x in (B_t, C_t))

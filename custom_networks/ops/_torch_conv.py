@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from custom_networks.ops._layout import state_dtype
+from custom_networks.ops._layout import deliver, state_dtype
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
@@ -21,9 +21,19 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse:
 
 
 def backward(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    silu: bool,
+    reverse: bool,
+    grad_x: Tensor | None = None,
+    add: bool = False,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, weight and bias."""
+    """Gradients of x, weight and bias.
+
+    That of x is written, or added with ``add``, to ``grad_x`` if there is one.
+    """
     dtype = state_dtype(x.dtype)
     dweight = torch.zeros(weight.shape, dtype=dtype, device=x.device)
     dbias = torch.zeros(weight.shape[0], dtype=dtype, device=x.device)
@@ -38,7 +48,7 @@ def backward(
         for k, (here, there) in _taps(weight.shape[1], x.shape[1], start, stop, reverse):
             dweight[:, k] += (gradient[:, here] * x[:, there]).sum((0, 1))
         dbias += gradient.sum((0, 1))
-    dx = forward(before, weight.to(dtype), None, False, not reverse).to(x.dtype)
+    dx = deliver(forward(before, weight.to(dtype), None, False, not reverse).to(x.dtype), grad_x, add)
     return dx, dweight.to(weight.dtype), None if bias is None else dbias.to(bias.dtype)
 
 

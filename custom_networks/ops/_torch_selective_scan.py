@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from custom_networks.ops._chunks import Slab, slabs
-from custom_networks.ops._layout import state_dtype
+from custom_networks.ops._layout import deliver, state_dtype
 
 # exp2 is two to three times as fast as exp in PyTorch on a CPU.
 _LOG2_E = 1.0 / math.log(2.0)
@@ -181,16 +181,24 @@ def forward(
     D: Tensor | None,
     z: Tensor | None,
     delta_bias: Tensor | None,
+    initial_state: Tensor | None,
     delta_softplus: bool,
     reverse: bool,
     save_states: bool,
+    add_to: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output (B, L, D), last state (B, D, N), and the states entering each slab (empty unless ``save_states``)."""
+    """Output (B, L, D), last state (B, D, N), and the states entering each slab (empty unless ``save_states``).
+
+    The output is added to the tensor ``add_to`` if there is one, which is then returned in its place.
+    """
     inputs = _Inputs(u, delta, B, C, D, z, delta_bias, delta_softplus)
     shape = states_shape(u, A, B)
-    out = torch.empty(u.shape, dtype=u.dtype, device=u.device)
+    out = torch.empty(u.shape, dtype=u.dtype, device=u.device) if add_to is None else add_to
     kept = torch.empty(shape if save_states else (0,), dtype=inputs.dtype, device=u.device)
-    state = torch.zeros(shape[1:], dtype=inputs.dtype, device=u.device)
+    if initial_state is None:
+        state = torch.zeros(shape[1:], dtype=inputs.dtype, device=u.device)
+    else:
+        state = _from_public(initial_state.to(inputs.dtype), inputs.groups)
     A, space, chunks, steps = _prepare(inputs, A, 2)
     for slab in slabs(u.shape[1], chunks, steps, reverse):
         if save_states:
@@ -202,8 +210,8 @@ def forward(
             y = torch.addcmul(y, inputs.D, inputs.read(u, slab))
         if z is not None:
             y = y * F.silu(inputs.read(z, slab))
-        slab.rows(out).copy_(y)
-    return out, state.transpose(-1, -2).flatten(1, 2).contiguous(), kept
+        deliver(y, slab.rows(out), add_to is not None)
+    return out, _to_public(state), kept
 
 
 def backward(
@@ -217,20 +225,27 @@ def backward(
     D: Tensor | None,
     z: Tensor | None,
     delta_bias: Tensor | None,
+    initial_state: Tensor | None,
     kept: Tensor,
     delta_softplus: bool,
     reverse: bool,
+    grad_z: Tensor | None = None,
+    add: bool = False,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of u, delta, A, B, C, D, z and delta_bias; None for what is absent."""
+    """Gradients of u, delta, A, B, C, D, z, delta_bias and initial_state; None for what is absent.
+
+    That of z is written, or added with ``add``, to ``grad_z`` if there is one.
+    """
     inputs = _Inputs(u, delta, B, C, D, z, delta_bias, delta_softplus)
     du, ddelta, dz = (
         None if v is None else torch.empty(v.shape, dtype=v.dtype, device=u.device) for v in (u, delta, z)
     )
+    dz = dz if grad_z is None else grad_z
     dB, dC = (torch.empty(v.shape, dtype=v.dtype, device=u.device) for v in (B, C))
     scaled_A, space, chunks, steps = _prepare(inputs, A, 3)
     dA = torch.zeros_like(scaled_A)
     dD, dbias = (torch.zeros(A.shape[0], dtype=inputs.dtype, device=u.device) for _ in range(2))
-    carry = grad_last.to(inputs.dtype).unflatten(1, (inputs.groups, -1)).transpose(-1, -2)
+    carry = _from_public(grad_last.to(inputs.dtype), inputs.groups)
 
     for slab in slabs(u.shape[1], chunks, steps, not reverse):
         u_, gy = inputs.read(u, slab), inputs.read(grad, slab)
@@ -241,7 +256,7 @@ def backward(
             y = y if D is None else torch.addcmul(y, inputs.D, u_)
             z_ = inputs.read(z, slab)
             gate = torch.sigmoid(z_)
-            slab.rows(dz).copy_(gy * y * gate * (1 + z_ * (1 - gate)))
+            deliver(gy * y * gate * (1 + z_ * (1 - gate)), slab.rows(dz), add)
             gy = gy * z_ * gate
         grad_y = inputs.channels(gy, slab)
         carry = work.run_back(grad_y, carry, reverse)
@@ -267,4 +282,15 @@ def backward(
     dA = dA.transpose(1, 2).flatten(0, 1).to(A.dtype).contiguous()
     dD = None if D is None else dD.to(D.dtype)
     dbias = None if delta_bias is None else dbias.to(delta_bias.dtype)
-    return du, ddelta, dA, dB, dC, dD, dz, dbias
+    dinitial = None if initial_state is None else _to_public(carry).to(initial_state.dtype)
+    return du, ddelta, dA, dB, dC, dD, dz, dbias, dinitial
+
+
+def _from_public(states: Tensor, groups: int) -> Tensor:
+    """(B, D, N) as (B, G, N, D / G)."""
+    return states.unflatten(1, (groups, -1)).transpose(-1, -2)
+
+
+def _to_public(states: Tensor) -> Tensor:
+    """(B, G, N, D / G) as (B, D, N)."""
+    return states.transpose(-1, -2).flatten(1, 2).contiguous()

@@ -28,6 +28,7 @@ def selective_scan(
     delta_softplus: bool = False,
     return_last_state: bool = False,
     reverse: bool = False,
+    initial_state: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Selective scan by doubling."""
     dtype, groups = state_dtype(u.dtype), B.shape[1]
@@ -38,7 +39,14 @@ def selective_scan(
 
     decay = torch.exp(step_size.unsqueeze(-1) * A.to(dtype))
     gain = (step_size * rows).unflatten(2, (groups, -1)).unsqueeze(-1) * B
-    states = _recur(decay, gain.flatten(2, 3), reverse).unflatten(2, (groups, -1))
+    gain = gain.flatten(2, 3)
+    if initial_state is not None:
+        # What the state gives the first step is one more gain there.
+        first = -1 if reverse else 0
+        carried = (decay[:, first] * initial_state.to(dtype)).unsqueeze(1)
+        rest = torch.zeros_like(gain[:, 1:])
+        gain = gain + torch.cat((rest, carried) if reverse else (carried, rest), dim=1)
+    states = _recur(decay, gain, reverse).unflatten(2, (groups, -1))
     y = (states * C).sum(-1).flatten(2)
 
     y = y if D is None else y + D.to(dtype) * rows

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from custom_networks.ops._layout import state_dtype
+from custom_networks.ops._layout import in_memory_order_of, state_dtype
 from custom_networks.ops.backend import resolve
 
 
@@ -24,10 +24,11 @@ def selective_scan(
     delta_softplus: bool = False,
     return_last_state: bool = False,
     reverse: bool = False,
+    initial_state: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Selective scan of Mamba: a diagonal linear recurrence whose coefficients depend on the input.
 
-    With ``d = softplus(delta + delta_bias)``, from a state h of zeros::
+    With ``d = softplus(delta + delta_bias)``, from ``h = initial_state`` (zeros if absent)::
 
         h[t] = exp(d[t] A) h[t - 1] + d[t] B[t] u[t]
         y[t] = (C[t] h[t] + D u[t]) silu(z[t])
@@ -46,6 +47,7 @@ def selective_scan(
         delta_softplus: Whether ``delta`` goes through softplus.
         return_last_state: Whether the state after the last step is returned too; it is differentiable.
         reverse: Time runs from the last position to the first (anti-causal); the last state is that at position 0.
+        initial_state: State before the first step (with ``reverse``, after the last position), (B, D, N).
 
     Returns:
         y, (B, D, L), in the dtype and memory order of ``u``; with ``return_last_state`` also the state (B, D, N) in
@@ -56,9 +58,9 @@ def selective_scan(
         TypeError: A tensor is not of real floating dtype.
 
     Source: Mamba, Gu and Dao 2023, section 3; argument meaning of mamba-ssm's ``selective_scan_fn``. Deviations:
-        ``reverse``; a differentiable last state; no complex A.
+        ``reverse``; an initial state and a differentiable last one; no complex A.
     """
-    _check_floating(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias)
+    _check_floating(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, initial_state=initial_state)
     _check_rank("u", u, 3, "(B, D, L)")
     batch, channels, length = u.shape
     _check_rank("A", A, 2, "(D, N)")
@@ -68,6 +70,7 @@ def selective_scan(
         _check_shape(name, value, (batch, channels, length), "(B, D, L)")
     for name, value in (("D", D), ("delta_bias", delta_bias)):
         _check_shape(name, value, (channels,), "(D,)")
+    _check_shape("initial_state", initial_state, (batch, channels, states), "(B, D, N)")
     _check_not_empty(D=channels, L=length, N=states)
     B = _grouped("B", B, batch, channels, states, length)
     C = _grouped("C", C, batch, channels, states, length)
@@ -76,7 +79,7 @@ def selective_scan(
             raise ValueError(f"B has {B.shape[1]} groups, C has {C.shape[1]}")
         B, C = (matrix.repeat_interleave(channels // matrix.shape[1], dim=1) for matrix in (B, C))
     run = resolve("selective_scan", u.device.type)
-    return run(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, reverse)
+    return run(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state, reverse, initial_state)
 
 
 def ssd_scan(
@@ -170,11 +173,17 @@ def ssd_scan(
 
 
 def causal_conv1d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None, reverse: bool = False
-) -> Tensor:
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    reverse: bool = False,
+    initial_state: Tensor | None = None,
+    return_final_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Depthwise convolution over time that sees only the past, with optional SiLU.
 
-    ``y[t] = act(bias + sum_k weight[:, k] x[t - W + 1 + k])``, zeros outside the sequence.
+    ``y[t] = act(bias + sum_k weight[:, k] x[t - W + 1 + k])``, from zeros or ``initial_state`` before the sequence.
 
     Args:
         x: Input, (B, D, L). A transposed view of (B, L, D) memory is the fast case and is never copied.
@@ -182,9 +191,14 @@ def causal_conv1d(
         bias: (D,).
         activation: None, ``"silu"`` or its other name ``"swish"``.
         reverse: The mirrored operator, which sees only the future: ``x[t + W - 1 - k]``.
+        initial_state: The W - 1 inputs before the sequence (with ``reverse``, those behind it) in the order of their
+            positions, (B, D, W - 1).
+        return_final_state: Whether the state from which the sequence could be continued is returned too: the last W - 1
+            inputs (with ``reverse``, the first), (B, D, W - 1).
 
     Returns:
-        y, (B, D, L), in the dtype and memory order of ``x``; sums are float32 (float64 for float64).
+        y, (B, D, L), in the dtype and memory order of ``x``; sums are float32 (float64 for float64). With
+        ``return_final_state`` also the state in the dtype of ``x``.
 
     Raises:
         ValueError: A shape does not fit, or is empty; tensors are on different devices; the activation is unknown.
@@ -192,7 +206,7 @@ def causal_conv1d(
 
     Source: Mamba, Gu and Dao 2023, section 3.4; argument meaning of ``causal_conv1d_fn``. Deviation: ``reverse``.
     """
-    _check_floating(x=x, weight=weight, bias=bias)
+    _check_floating(x=x, weight=weight, bias=bias, initial_state=initial_state)
     _check_rank("x", x, 3, "(B, D, L)")
     channels = x.shape[1]
     _check_rank("weight", weight, 2, "(D, W)")
@@ -201,7 +215,21 @@ def causal_conv1d(
     _check_not_empty(D=channels, L=x.shape[2], W=weight.shape[1])
     if activation not in (None, "silu", "swish"):
         raise ValueError(f"activation must be None, 'silu' or 'swish', got {activation!r}")
-    return resolve("causal_conv1d", x.device.type)(x, weight, bias, activation, reverse)
+    run = resolve("causal_conv1d", x.device.type)
+    context = weight.shape[1] - 1
+    if initial_state is None and not return_final_state:
+        return run(x, weight, bias, activation, reverse)
+    _check_shape("initial_state", initial_state, (x.shape[0], channels, context), "(B, D, W - 1)")
+    if initial_state is None:
+        initial_state = x.new_zeros(x.shape[0], channels, context)
+    # Only sequences worked on piece by piece come here: one copy is cheaper than another argument of every backend.
+    pieces = (x, initial_state.to(x.dtype)) if reverse else (initial_state.to(x.dtype), x)
+    rows = torch.cat([piece.transpose(1, 2) for piece in pieces], dim=1)
+    y = run(rows.transpose(1, 2), weight, bias, activation, reverse).transpose(1, 2)
+    length = x.shape[2]
+    y = in_memory_order_of((y[:, :length] if reverse else y[:, context:]).transpose(1, 2), x)
+    final = rows[:, :context] if reverse else rows[:, length:]
+    return (y, final.transpose(1, 2)) if return_final_state else y
 
 
 def _check_floating(**tensors: Tensor | None) -> None:

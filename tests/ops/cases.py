@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from unittest import mock
 
 import torch
 from torch import Tensor
 
 import custom_networks.ops as ops
-from custom_networks.ops import _traceable
+from custom_networks.ops import _traceable, functional
 from custom_networks.ops.backend import BACKENDS, availability, offers
 
 OPERATORS = ("selective_scan", "ssd_scan", "causal_conv1d")
@@ -18,9 +19,9 @@ TESTED = [*(name for name in BACKENDS if name != "reference"), "traceable"]
 
 # All that can be switched on; tensors that are not named here are always present.
 OPTIONS = {
-    "selective_scan": ("D", "z", "delta_bias", "delta_softplus", "return_last_state"),
+    "selective_scan": ("D", "z", "delta_bias", "delta_softplus", "initial_state", "return_last_state"),
     "ssd_scan": ("D", "z", "dt_bias", "dt_softplus", "initial_states", "return_final_states"),
-    "causal_conv1d": ("bias", "silu"),
+    "causal_conv1d": ("bias", "silu", "initial_state", "return_final_state"),
 }
 
 
@@ -63,7 +64,7 @@ class Case:
         """Arguments that are not tensors."""
         settings: dict[str, object] = {"reverse": self.reverse}
         if self.operator == "causal_conv1d":
-            return settings | {"activation": "silu" if "silu" in self.options else None}
+            settings["activation"] = "silu" if "silu" in self.options else None
         flags = [name for name in self.options if "softplus" in name or "return" in name]
         return settings | dict.fromkeys(flags, True)
 
@@ -83,6 +84,7 @@ def _selective_scan(normal, step_sizes, batch, channels, length, states, groups=
         "D": normal(channels),
         "z": normal(batch, channels, length),
         "delta_bias": 0.1 * normal(channels).abs(),
+        "initial_state": normal(batch, channels, states),
     }
 
 
@@ -101,7 +103,12 @@ def _ssd_scan(normal, step_sizes, batch, length, heads, width, states, groups=1)
 
 
 def _causal_conv1d(normal, _, batch, channels, length, width):
-    return {"x": normal(batch, channels, length), "weight": normal(channels, width), "bias": normal(channels)}
+    return {
+        "x": normal(batch, channels, length),
+        "weight": normal(channels, width),
+        "bias": normal(channels),
+        "initial_state": normal(batch, channels, width - 1),
+    }
 
 
 def why_not(backend: str, operator: str) -> str:
@@ -122,15 +129,16 @@ def device_of(backend: str) -> str:
 
 def run(backend: str, operator: str, tensors: dict[str, Tensor], settings: dict[str, object]) -> tuple[Tensor, ...]:
     """Outputs of the public function on ``backend``."""
+    function = getattr(ops, operator)
     if backend == "traceable":
-        function = getattr(_traceable, operator)
+        with mock.patch.object(functional, "resolve", lambda name, device: getattr(_traceable, name)):
+            outputs = function(**tensors, **settings)
     else:
         ops.set_backend(backend)
-        function = getattr(ops, operator)
-    try:
-        outputs = function(**tensors, **settings)
-    finally:
-        ops.set_backend("auto")
+        try:
+            outputs = function(**tensors, **settings)
+        finally:
+            ops.set_backend("auto")
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
@@ -153,4 +161,4 @@ def outputs_and_gradients(
 def error(ours: Tensor, theirs: Tensor) -> float:
     """Relative error in the Euclidean norm; a root mean square below 0.1 counts as 0.1."""
     ours, theirs = ours.detach().cpu().double(), theirs.detach().cpu().double()
-    return ((ours - theirs).norm() / theirs.norm().clamp_min(0.1 * theirs.numel() ** 0.5)).item()
+    return ((ours - theirs).norm() / theirs.norm().clamp_min(0.1 * max(1, theirs.numel()) ** 0.5)).item()

@@ -63,6 +63,8 @@ def _cases() -> list:
     for operator, reverse in product(OPERATORS, (False, True)):
         for sizes, dtype in product(SIZES[operator], (torch.float32, torch.float64)):
             cases.append((everything(operator, *sizes, reverse=reverse), dtype))
+            if operator == "causal_conv1d":
+                cases.append((Case(operator, sizes, ("bias", "silu"), reverse), dtype))
         for options in [(), *((option,) for option in OPTIONS[operator])]:
             cases.append((Case(operator, _TYPICAL[operator], options, reverse), torch.float32))
     return [pytest.param(case, dtype, id=f"{case}-{str(dtype)[6:]}") for case, dtype in cases]
@@ -114,8 +116,6 @@ def test_bfloat16_is_rounded_only_at_the_ends(backend, operator):
 def test_constant_matrices_equal_repeated_ones(backend, constant):
     if reason := why_not(backend, "selective_scan"):
         pytest.skip(reason)
-    if backend == "traceable":
-        pytest.skip("constant matrices are spread before a backend is called")
     case = everything("selective_scan", 2, 3, 9, 5)
     tensors = case.inputs(torch.float32, device_of(backend))
     generator = torch.Generator().manual_seed(2)

@@ -36,6 +36,7 @@ def _call(operator: str, **changed: object) -> None:
         ("selective_scan", "D", (1,), r"D must have shape \(D,\) = \(6,\)"),
         ("selective_scan", "z", (1, 6, 7), "z must have shape"),
         ("selective_scan", "delta_bias", (6, 1), "delta_bias must have shape"),
+        ("selective_scan", "initial_state", (2, 4, 6), r"initial_state must have shape \(B, D, N\)"),
         ("ssd_scan", "x", (2, 7, 12), r"x must have shape \(B, L, H, P\)"),
         ("ssd_scan", "dt", (2, 7, 3), r"dt must have shape \(B, L, H\)"),
         ("ssd_scan", "A", (4, 5), r"A must have shape \(H,\)"),
@@ -50,6 +51,7 @@ def _call(operator: str, **changed: object) -> None:
         ("causal_conv1d", "weight", (5, 4), "weight must have shape"),
         ("causal_conv1d", "weight", (6, 0), "empty input: W is 0"),
         ("causal_conv1d", "bias", (5,), "bias must have shape"),
+        ("causal_conv1d", "initial_state", (2, 6, 4), r"initial_state must have shape \(B, D, W - 1\) = \(2, 6, 3\)"),
     ],
 )
 def test_shapes_that_do_not_fit(operator, argument, shape, message):
@@ -104,6 +106,12 @@ def test_unknown_activation(activation):
 def test_chunk_size_must_be_positive(chunk_size):
     with pytest.raises(ValueError, match="chunk_size must be at least 1"):
         _call("ssd_scan", chunk_size=chunk_size)
+
+
+@pytest.mark.parametrize("limit", [(0.5, 0.5), (1.0, 0.0), (float("nan"), 1.0)])
+def test_limits_of_steps_must_be_a_range(limit):
+    with pytest.raises(ValueError, match="dt_limit must be"):
+        _call("ssd_scan", dt_limit=limit)
 
 
 def test_swish_is_silu():

@@ -13,7 +13,7 @@ import torch
 
 import custom_networks.ops as ops
 from custom_networks.ops import backend
-from tests.ops.cases import everything
+from tests.ops.cases import OPTIONS, Case, everything
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +119,7 @@ def test_environment_variable_with_a_wrong_name_fails_at_the_first_call():
     assert "unknown backend 'fast'; choose from auto" in result.stderr
 
 
-def test_import_brings_in_no_backend():
+def test_import_brings_in_no_compiler():
     code = (
         "import torch, sys; before = set(sys.modules)\n"
         "import custom_networks.ops\n"
@@ -127,7 +127,7 @@ def test_import_brings_in_no_backend():
     )
     loaded = _python(code).stdout.split()
     assert "custom_networks.ops.functional" in loaded
-    assert not {f"custom_networks.ops.{name}" for name in ("_torch", "_native", "_triton", "_mamba_ssm")} & set(loaded)
+    assert not {f"custom_networks.ops.{name}" for name in ("_triton", "_mamba_ssm")} & set(loaded)
     assert not {"triton", "mamba_ssm", "causal_conv1d", "torch._dynamo", "onnx"} & set(loaded)
 
 
@@ -165,13 +165,22 @@ class TestMambaSsm:
     def test_arguments_and_direction(self, operator, sizes, reverse):
         from custom_networks.ops import _mamba_ssm, _reference
 
-        case = everything(operator, *sizes, reverse=reverse)
+        known = [o for o in OPTIONS[operator] if o not in ("initial_state", "return_final_state")]
+        case = Case(operator, sizes, tuple(known), reverse)
         tensors, settings = case.inputs(torch.float32), case.settings()
         if operator == "ssd_scan":
             settings["chunk_size"] = 64
         found = getattr(_mamba_ssm, operator)(**tensors, **settings)
         expected = getattr(_reference, operator)(**tensors, **settings)
         torch.testing.assert_close(found, expected)
+
+    def test_a_scan_from_a_state_runs_in_pytorch(self):
+        from custom_networks.ops import _mamba_ssm, _torch
+
+        case = everything("selective_scan", 2, 6, 9, 4, 2, reverse=True)
+        arguments = case.inputs(torch.float32) | case.settings()
+        found, expected = _mamba_ssm.selective_scan(**arguments), _torch.selective_scan(**arguments)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
     def test_float64_is_refused(self):
         from custom_networks.ops import _mamba_ssm

@@ -100,7 +100,7 @@ def test_backend_torch_never_holds_all_states_of_a_selective_scan():
     tensors = case.inputs(torch.float32)
     u, delta, z = (tensors[name].transpose(1, 2) for name in ("u", "delta", "z"))
     arguments = u, delta, tensors["A"], *(tensors[name].permute(0, 3, 1, 2) for name in "BC"), tensors["D"], z
-    arguments += (tensors["delta_bias"],)
+    arguments += tensors["delta_bias"], tensors["initial_state"]
     with torch.no_grad(), _LargestTensor() as seen:
         out, last, kept = _torch_selective_scan.forward(*arguments, True, False, True)
         _torch_selective_scan.backward(out, last, *arguments, kept, True, False)

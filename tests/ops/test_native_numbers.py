@@ -13,7 +13,6 @@ from custom_networks.ops import (
     _native_build,
     _native_causal_conv,
     _native_library,
-    _native_selective_scan,
     _reference,
 )
 
@@ -135,34 +134,6 @@ def test_reversed_time_is_flipped_data_bit_for_bit():
     expected, expected_last = _native.selective_scan(*flipped, True, True, False)
     assert torch.equal(ours, expected.flip(2))
     assert torch.equal(last, expected_last)
-
-
-def test_initial_state_continues_a_sequence():
-    u, delta, A, B, C, D, z, bias = (x.double() for x in scan_inputs(length=100))
-    rows = [x.movedim(-1, 1).requires_grad_() for x in (u, delta, B, C, z)]
-
-    def run(start, stop, state, save=True):
-        piece = [x[:, start:stop] for x in rows]
-        tensors = piece[0], piece[1], A, piece[2], piece[3], D, piece[4], bias
-        return tensors, _native_selective_scan.forward(*tensors, True, False, save, state)
-
-    tensors, (out, last, states) = run(0, 100, None)
-    _, (first, middle, _) = run(0, 37, None)
-    second_tensors, (second, end, second_states) = run(37, 100, middle)
-    torch.testing.assert_close(torch.cat([first, second], 1), out)
-    torch.testing.assert_close(end, last)
-
-    grad_out, grad_last = torch.randn_like(out), torch.randn_like(last)
-    whole = _native_selective_scan.backward(grad_out, grad_last, *tensors, states, True, False)
-    *later, grad_middle = _native_selective_scan.backward(
-        grad_out[:, 37:], grad_last, *second_tensors, second_states, True, False, middle
-    )
-    first_tensors, (_, _, first_states) = run(0, 37, None)
-    earlier = _native_selective_scan.backward(grad_out[:, :37], grad_middle, *first_tensors, first_states, True, False)
-    for position in (0, 1, 3, 4, 6):
-        torch.testing.assert_close(torch.cat([earlier[position], later[position]], 1), whole[position])
-    for position in (2, 5, 7):
-        torch.testing.assert_close(earlier[position] + later[position], whole[position])
 
 
 @pytest.mark.parametrize("count", [2, 3])

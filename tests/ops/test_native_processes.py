@@ -25,7 +25,7 @@ def scanned(seed: int) -> torch.Tensor:
     u, delta = (torch.randn(1, 300, 80, generator=generator) for _ in range(2))
     B, C = (torch.randn(1, 300, 1, 16, generator=generator) for _ in range(2))
     A = -torch.ones(80, 16)
-    return _native_selective_scan.forward(u, delta, A, B, C, None, None, None, True, False, False)[0]
+    return _native_selective_scan.forward(u, delta, A, B, C, *[None] * 4, True, False, False)[0]
 
 
 class Scans(Dataset):

@@ -26,6 +26,7 @@ struct CausalConvGradients {
   int64_t out_batch, out_time;
   void* x;                           // (batch, length, channels)
   real *weight, *bias;               // one part a range: (batch, ranges, width, channels) (batch, ranges, channels)
+  int64_t x_batch, x_time, add_to_x; // x may be part of a wider row and be added to
 };
 
 // The taps of one block of channels. W is the width, or 0 where it is known only at run time.
@@ -112,7 +113,7 @@ void causal_conv_backward_range(const CausalConv& c, const CausalConvGradients& 
                                 int64_t begin, int64_t end, ConvSpace work) {
   const Rows<const T> x(static_cast<const T*>(c.x), c.x_batch, c.x_time, c.length, c.reverse);
   const Rows<const T> g(static_cast<const T*>(grad.out), grad.out_batch, grad.out_time, c.length, c.reverse);
-  const Rows<T> dx(static_cast<T*>(grad.x), c.length * c.channels, c.channels, c.length, c.reverse);
+  const Rows<T> dx(static_cast<T*>(grad.x), grad.x_batch, grad.x_time, c.length, c.reverse);
   real* dweight = grad.weight + (batch * c.ranges + range) * c.width * c.channels;
   real* dbias = grad.bias + (batch * c.ranges + range) * c.channels;
   for (int64_t i = 0; i < c.width * c.channels; ++i) dweight[i] = 0;
@@ -143,7 +144,8 @@ void causal_conv_backward_range(const CausalConv& c, const CausalConvGradients& 
         vec sum = {};
 #pragma GCC unroll 4
         for (int k = 0; k < width; ++k) sum += taps.weight[k] * gs[i + width - 1 - k];
-        store(dx.at(batch, start + i) + first, sum, count);
+        T* to = dx.at(batch, start + i) + first;
+        store(to, grad.add_to_x ? load(to, count) + sum : sum, count);
       }
       for (int j = 0; j < width - 1; ++j) later[j] = gs[j];
       for (int k = 0; k < width; ++k) {

@@ -15,7 +15,7 @@ namespace scan {
 // last dimension contiguous. Outputs are dense.
 struct SelectiveScan {
   int64_t batch, length, channels, states, groups;
-  int64_t softplus, reverse, threads, slices;
+  int64_t softplus, reverse, accumulate, threads, slices;   // accumulate: add to what `out` holds
   const void *u, *delta, *z;       // (batch, length, channels)
   const void *B, *C;               // (batch, length, groups, states)
   const real* A;                   // (channels, states)
@@ -162,7 +162,8 @@ void selective_scan_slice(const SelectiveScan& s, int64_t batch, int64_t begin, 
           const vec gate = load(z.at(batch, start + t) + block.first, block.count);
           y *= gate * sigmoid(gate);
         }
-        store(out.at(batch, start + t) + block.first, y, block.count);
+        T* to = out.at(batch, start + t) + block.first;
+        store(to, s.accumulate ? load(to, block.count) + y : y, block.count);
       }
     }
   }

@@ -13,7 +13,7 @@
 
 namespace scan {
 
-// Gradients as Python passes them; all dense. Those of B and C come in one part a slice and are summed by the caller,
+// Gradients as Python passes them; all dense but that of z, which may be part of a wider row and be added to. Those of B and C come in one part a slice and are summed by the caller,
 // those of A, D, delta_bias in one part a batch.
 struct SelectiveScanGradients {
   const void* out;             // gradient of out, (batch, length, channels)
@@ -23,6 +23,7 @@ struct SelectiveScanGradients {
   real *A, *D, *delta_bias;    // (batch, channels, states) (batch, channels) (batch, channels)
   real *B, *C;                 // (slices, batch, length, groups, states)
   real* initial_state;         // (batch, channels, states), or null
+  int64_t z_batch, z_time, add_to_z;
 };
 
 constexpr int kBackwardTile = 8;
@@ -132,7 +133,7 @@ void selective_scan_backward_slice(const SelectiveScan& s, const SelectiveScanGr
   const Rows<const T> g(static_cast<const T*>(grad.out), grad.out_batch, grad.out_time, L, reverse);
   const Rows<T> du(static_cast<T*>(grad.u), L * D, D, L, reverse);
   const Rows<T> ddelta(static_cast<T*>(grad.delta), L * D, D, L, reverse);
-  const Rows<T> dz(static_cast<T*>(grad.z), L * D, D, L, reverse);
+  const Rows<T> dz(static_cast<T*>(grad.z), grad.z_batch, grad.z_time, L, reverse);
   const int64_t wide = s.groups * N, part_size = s.batch * L * wide;
   const Rows<real> dB(grad.B + slice * part_size, L * wide, wide, L, reverse);
   const Rows<real> dC(grad.C + slice * part_size, L * wide, wide, L, reverse);
@@ -212,8 +213,9 @@ void selective_scan_backward_slice(const SelectiveScan& s, const SelectiveScanGr
         if (z) {
           const vec gate = load(z.at(batch, start + t) + block.first, block.count);
           const vec incoming = load(g.at(batch, start + t) + block.first, block.count);
-          store(dz.at(batch, start + t) + block.first, incoming * work.y[t] * silu_slope(gate, work.gate[t]),
-                block.count);
+          const vec change = incoming * work.y[t] * silu_slope(gate, work.gate[t]);
+          T* to = dz.at(batch, start + t) + block.first;
+          store(to, grad.add_to_z ? load(to, block.count) + change : change, block.count);
         }
       }
       work.dD[k - begin] = dD;
