@@ -20,7 +20,8 @@ Rotation = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines, (L, R) or (B, L, R)."""
 
 
-def _frequencies(pairs: int, device: torch.device) -> torch.Tensor:
+def rotary_frequencies(pairs: int, device: torch.device | None = None) -> torch.Tensor:
+    """Angle a unit of distance of each channel pair, (pairs,) in float64."""
     return 10000.0 ** (-torch.arange(pairs, dtype=torch.float64, device=device) / pairs)
 
 
@@ -51,7 +52,7 @@ def sequence_rotation(length: int, width: int, device: torch.device) -> Rotation
     Returns:
         Cosines and sines (length, width / 4) in float32.
     """
-    angles = torch.arange(length, dtype=torch.float64, device=device)[:, None] * _frequencies(width // 4, device)
+    angles = torch.arange(length, dtype=torch.float64, device=device)[:, None] * rotary_frequencies(width // 4, device)
     return angles.cos().float(), angles.sin().float()
 
 
@@ -68,7 +69,7 @@ def grid_rotation(kind: str, grid: Sequence[int], width: int, device: torch.devi
     cosines, sines = [], []
     for axis, pairs in _pairs_of_axes(kind, len(grid), width):
         position = torch.arange(grid[axis], dtype=torch.float64, device=device) * (_FIELD_OF_VIEW / grid[axis])
-        angles = position[:, None] * _frequencies(pairs, device)
+        angles = position[:, None] * rotary_frequencies(pairs, device)
         shape = [1] * len(grid) + [pairs]
         shape[axis] = grid[axis]
         for parts, values in ((cosines, angles.cos()), (sines, angles.sin())):

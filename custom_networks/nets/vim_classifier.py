@@ -72,7 +72,7 @@ class VimClassifier(nn.Module):
         self.class_places = {"none": (), "front": (0,), "middle": (patches // 2,), "both_ends": (0, patches + 1)}[
             class_token
         ]
-        count = len(self.class_places)
+        self.prefix = count = len(self.class_places)
         self.class_token = nn.Parameter(torch.empty(1, 1, embed_dim)) if count else None
         self.tail_token = nn.Parameter(torch.empty(1, 1, embed_dim)) if count == 2 else None
         self.position_embedding = nn.Parameter(torch.empty(1, patches + count, embed_dim))

@@ -56,7 +56,7 @@ class ViTClassifier(nn.Module):
         super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
-        self.pooling = pooling
+        self.pooling, self.prefix = pooling, 1
         self.patch_embedding = PatchTokens(in_channels, image_size, patch_size, embed_dim, norm=False)
         self.grid, self.patch_size = self.patch_embedding.grid, self.patch_embedding.patch_size
         self.class_token = nn.Parameter(torch.empty(1, 1, embed_dim))

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from custom_networks.published import echo, umamba, umamba2
+from custom_networks.published import brain, echo, umamba, umamba2
 from custom_networks.published.key_map import LoadReport, load_published_state, published_state
 from custom_networks.published.reading import CheckpointError, read_checkpoint, state_dict_of
 
 __all__ = ["SYSTEMS", "CheckpointError", "LoadReport", "export", "load", "read_checkpoint"]
 
-SYSTEMS = {"echo": echo, "umamba": umamba, "umamba2": umamba2}
+SYSTEMS = {"brain": brain, "echo": echo, "umamba": umamba, "umamba2": umamba2}
 
 _CONTAINERS = ("network_weights", "state_dict", "model")
 
@@ -35,8 +35,8 @@ def load(
         system: a key of `SYSTEMS`.
         path_or_state_dict: a checkpoint file (read with ``weights_only=True``), its content, or a bare state dict.
         config: constructor arguments of our network, and ``network`` for its class. May be left out for files that
-            carry their plan (nnU-Net checkpoints); given values replace those of the plan. Systems may have options
-            beside them: their ``LOAD_OPTIONS``.
+            carry their plan (nnU-Net checkpoints) and where shapes tell it (``brain``); given values replace those
+            found. Systems may have options beside them: their ``LOAD_OPTIONS``.
 
     Returns:
         The network in evaluation mode, and the report.
@@ -51,6 +51,8 @@ def load(
     )
     if isinstance(content.get("init_args"), Mapping):
         config = adapter.arguments_from_checkpoint(content) | config
+    elif "network" not in config and hasattr(adapter, "arguments_from_content"):
+        config = adapter.arguments_from_content(content, config.get("image_size")) | config
     if "network" not in config:
         raise CheckpointError("the checkpoint carries no plan: give `network` and its constructor arguments")
     options = {name: config.pop(name) for name in getattr(adapter, "LOAD_OPTIONS", ()) if name in config}
@@ -65,4 +67,7 @@ def load(
 
 def export(system: str, network: nn.Module) -> dict[str, torch.Tensor]:
     """The weights of one of our networks under the published names, duplicates included."""
-    return published_state(network, _system(system).published_names(network))
+    adapter = _system(system)
+    if hasattr(adapter, "export_state"):
+        return adapter.export_state(network)
+    return published_state(network, adapter.published_names(network))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from collections.abc import Mapping
 from os import PathLike
@@ -13,8 +14,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-# nnU-Net stores numpy scalars in its log and its best metric; these names rebuild them and nothing else.
+# nnU-Net stores numpy scalars in its log and its best metric, masked autoencoders their command line; these names
+# rebuild them and nothing else.
 _ALLOWED = [
+    argparse.Namespace,
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
     (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
     np.dtype,
@@ -38,8 +41,8 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
         The stored mapping; tensors are on the CPU.
 
     Raises:
-        CheckpointError: if the file is missing, broken, no mapping, or holds anything but tensors, numpy scalars and
-            plain Python values. There is no unsafe fall-back.
+        CheckpointError: if the file is missing, broken, no mapping, or holds anything but tensors, numpy scalars,
+            command-line namespaces and plain Python values. There is no unsafe fall-back.
     """
     path = Path(path)
     if not path.is_file():
