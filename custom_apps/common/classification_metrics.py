@@ -6,7 +6,7 @@ Where a measure is undefined (no case of a class, no positive decision) it is Na
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -134,6 +134,14 @@ def youden_threshold(labels: Sequence[float], scores: Sequence[float]) -> float:
     return float(thresholds[np.argmax(true_positives - false_positives)])
 
 
+def classification_values(
+    labels: Sequence[int], probabilities: Sequence[float], threshold: float = 0.5
+) -> dict[str, float]:
+    """All measures of this module as plain numbers; arguments as of :func:`classification_estimates`."""
+    truth, scores = _checked(labels, probabilities)
+    return {name: float(measure(truth, scores)) for name, measure in _measures(threshold).items()}
+
+
 def classification_estimates(
     labels: Sequence[int],
     probabilities: Sequence[float],
@@ -147,7 +155,7 @@ def classification_estimates(
     An interval of a share that is exactly 0 or 1 has no width, whatever the number of cases: resamples repeat it.
 
     Args:
-        labels: 0 or 1 for each case.
+        labels: 0 or 1 for each case, at least one case.
         probabilities: of class 1, in 0..1; the calibration error and the threshold refer to them.
         threshold: a case is called positive from this probability on. It stays fixed in the resamples.
         level: coverage of the intervals.
@@ -155,17 +163,30 @@ def classification_estimates(
         seed: of the draws.
 
     Raises:
-        ValueError: for labels other than 0 and 1, probabilities outside of 0..1, or different lengths.
+        ValueError: for no case, labels other than 0 and 1, probabilities outside of 0..1, or different lengths.
     """
+    truth, scores = _checked(labels, probabilities)
+    options = {"level": level, "resamples": resamples, "seed": seed, "vectorized": True}
+    return {
+        name: bootstrap_statistic(measure, truth, scores, **options) for name, measure in _measures(threshold).items()
+    }
+
+
+def _checked(labels: Sequence[int], probabilities: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     truth, scores = np.asarray(labels).ravel(), np.asarray(probabilities, np.float64).ravel()
+    if not len(truth) or len(truth) != len(scores):
+        raise ValueError(f"{len(truth)} labels and {len(scores)} probabilities; equally many are needed, and some")
     if not np.isin(truth, (0, 1)).all():
         raise ValueError(f"labels must be 0 or 1, got {np.unique(truth)[:5].tolist()}")
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError("probabilities must lie in 0..1")
-    measures = {name: partial(_decision_measure, name=name, threshold=threshold) for name in DECISION_NAMES}
-    measures |= {"auroc": auroc, "auprc": auprc, "calibration_error": calibration_error}
-    options = {"level": level, "resamples": resamples, "seed": seed, "vectorized": True}
-    return {name: bootstrap_statistic(measure, truth, scores, **options) for name, measure in measures.items()}
+    return truth, scores
+
+
+def _measures(threshold: float) -> dict[str, Callable[..., np.ndarray]]:
+    """Name to function of labels, probabilities and axis."""
+    decisions = {name: partial(_decision_measure, name=name, threshold=threshold) for name in DECISION_NAMES}
+    return {"auroc": auroc, "auprc": auprc, "calibration_error": calibration_error, **decisions}
 
 
 def _decision_measure(labels: np.ndarray, scores: np.ndarray, axis: int = -1, *, name: str, threshold: float):

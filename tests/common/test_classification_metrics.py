@@ -10,6 +10,7 @@ from custom_apps.common.classification_metrics import (
     auroc,
     calibration_error,
     classification_estimates,
+    classification_values,
     youden_threshold,
 )
 
@@ -86,6 +87,7 @@ def test_youden_threshold(cases):
 def test_estimates_have_intervals(cases):
     labels, scores = cases
     found = classification_estimates(labels, scores, threshold=0.6, resamples=400)
+    assert {name: estimate.value for name, estimate in found.items()} == classification_values(labels, scores, 0.6)
     assert found["auroc"].value == auroc(labels, scores)
     assert found["sensitivity"].value == Counts.of(labels, scores >= 0.6).sensitivity
     for name, estimate in found.items():
@@ -108,5 +110,7 @@ def test_one_class_leaves_some_measures_without_value():
 def test_wrong_values_are_refused():
     with pytest.raises(ValueError, match="0 or 1"):
         classification_estimates([0, 2], [0.1, 0.2])
+    with pytest.raises(ValueError, match="0 labels"):
+        classification_estimates([], [])
     with pytest.raises(ValueError, match=r"0\.\.1"):
         classification_estimates([0, 1], [0.1, math.nan])
