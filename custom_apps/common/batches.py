@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,23 +12,13 @@ class PrepareBatch:
     """``prepare_batch`` of MONAI's engines with a choice of keys.
 
     Args:
-        target: key of what the loss is told beside the predictions, several keys for a dictionary of them, None for
-            none. Keys that a batch lacks give None, as at inference.
-        image: key of the network's input.
-        network_keys: argument of the network to the key of its value.
-        mix: function of the dictionary {key: tensor} of image and targets that returns one, such as mixup; for
-            training.
+        target: key of what the loss is told beside the predictions, several keys for a dictionary of them. A batch
+            that lacks one has no target, as at inference.
+        image: key of the network's input. It may be the target too, as of an autoencoder.
     """
 
-    def __init__(
-        self,
-        target: str | Sequence[str] | None = "label",
-        image: str = "image",
-        network_keys: Mapping[str, str] | None = None,
-        mix: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None,
-    ):
+    def __init__(self, target: str | Sequence[str] = "label", image: str = "image"):
         self.image, self.target = image, target
-        self.network_keys, self.mix = dict(network_keys or {}), mix
 
     def __call__(
         self,
@@ -36,20 +26,11 @@ class PrepareBatch:
         device: torch.device | str | None = None,
         non_blocking: bool = False,
         **to: Any,
-    ) -> tuple[torch.Tensor, Any, tuple, dict[str, Any]]:
-        """Input, targets, no further positions, keyword arguments of the network; tensors on ``device``."""
-        targets = [] if self.target is None else [self.target] if isinstance(self.target, str) else list(self.target)
-        keys = [key for key in dict.fromkeys([self.image, *targets]) if key in batch]
-        moved = {key: batch[key].to(device=device, non_blocking=non_blocking, **to) for key in keys}
-        if self.mix is not None:
-            moved = self.mix(moved)
-        return moved[self.image], self._targets(moved, targets), (), self._network_arguments(batch, device)
-
-    def _targets(self, moved: Mapping[str, torch.Tensor], targets: Sequence[str]) -> Any:
-        if not targets or any(key not in moved for key in targets):
-            return None
-        return moved[targets[0]] if isinstance(self.target, str) else {key: moved[key] for key in targets}
-
-    def _network_arguments(self, batch: Mapping[str, Any], device: torch.device | str | None) -> dict[str, Any]:
-        values = {name: batch[key] for name, key in self.network_keys.items()}
-        return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in values.items()}
+    ) -> tuple[torch.Tensor, torch.Tensor | dict[str, torch.Tensor] | None]:
+        """Input and target on ``device``."""
+        keys = [self.target] if isinstance(self.target, str) else list(self.target)
+        wanted = dict.fromkeys([self.image, *keys])
+        moved = {key: batch[key].to(device=device, non_blocking=non_blocking, **to) for key in wanted if key in batch}
+        if any(key not in moved for key in keys):
+            return moved[self.image], None
+        return moved[self.image], moved[self.target] if isinstance(self.target, str) else {k: moved[k] for k in keys}

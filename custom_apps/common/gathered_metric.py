@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 
-from custom_apps.common.distributed import is_distributed, world_size
+from custom_apps.common.gathering import gather_rows
 
 
 class GatheredMetric:
@@ -47,16 +46,9 @@ class GatheredMetric:
 
     def compute(self) -> float:
         """The measure of all cases of all processes."""
-        values = self._gathered()
+        values = dict(gather_rows(list(self._values.items())))
         columns = [np.stack([values[index][i] for index in sorted(values)]) for i in range(len(self.keys))]
         return float(self.measure(*(column[:, 0] if column.shape[1:] == (1,) else column for column in columns)))
-
-    def _gathered(self) -> dict[int, tuple[np.ndarray, ...]]:
-        if not is_distributed():
-            return self._values
-        parts: list[Any] = [None] * world_size()
-        dist.all_gather_object(parts, self._values)
-        return {index: values for part in parts for index, values in part.items()}
 
     def _report(self, engine: Engine, name: str) -> None:
         engine.state.metrics[name] = self.compute()

@@ -9,6 +9,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from custom_apps.common.distributed import world_size
+
 WARMUPS: dict[str, Callable[[float], float]] = {
     "none": lambda part: 1.0,
     "constant": lambda part: 0.0,
@@ -142,12 +144,17 @@ class WarmupSchedule(StepCountLR):
         return low + height * (1 - low)
 
 
-def scaled_learning_rate(learning_rate: float, batch_size: int, reference_batch_size: int | None) -> float:
-    """Learning rate in proportion to the batch that one optimizer step sees.
+def scaled_learning_rate(
+    learning_rate: float, batch_size: int, accumulation_steps: int = 1, reference_batch_size: int | None = None
+) -> float:
+    """Learning rate in proportion to the batch that one step of the optimizer sees.
 
     Args:
         learning_rate: rate for a batch of the reference size.
-        batch_size: samples a step: per process × processes × accumulated batches.
+        batch_size: samples of a batch of each process.
+        accumulation_steps: batches a step.
         reference_batch_size: None or 0 for no scaling.
     """
-    return learning_rate * batch_size / reference_batch_size if reference_batch_size else learning_rate
+    if not reference_batch_size:
+        return learning_rate
+    return learning_rate * batch_size * accumulation_steps * world_size() / reference_batch_size

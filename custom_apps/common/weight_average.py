@@ -27,6 +27,7 @@ class WeightAverage:
         update_every: steps between updates.
         power: exponent of the growth.
         inverse_gamma: scale of the growth, in steps.
+        enabled: False keeps no average; ``network`` is then the given network itself.
 
     Attributes:
         network: the averaged network, in evaluation mode and without gradients.
@@ -43,11 +44,14 @@ class WeightAverage:
         update_every: int = 5,
         power: float = 2 / 3,
         inverse_gamma: float = 1.0,
+        enabled: bool = True,
     ):
-        self.online = network
+        self.online, self.enabled = network, enabled
         self.beta, self.update_after_step, self.update_every = beta, update_after_step, update_every
         self.power, self.inverse_gamma = power, inverse_gamma
-        self.network = copy.deepcopy(without_ddp(network)).requires_grad_(False).eval()
+        self.network = network
+        if enabled:
+            self.network = copy.deepcopy(without_ddp(network)).requires_grad_(False).eval()
         self.step, self._started = 0, False
 
     @property
@@ -58,11 +62,13 @@ class WeightAverage:
 
     def attach(self, engine: Engine) -> None:
         """Registers the update after every optimizer step of a trainer."""
-        engine.add_event_handler(TrainingEvents.STEP_COMPLETED, self.update)
+        if self.enabled:
+            engine.add_event_handler(TrainingEvents.STEP_COMPLETED, self.update)
 
     def reset(self) -> None:
         """Makes the average a copy of the current weights, as after loading pre-trained ones."""
-        self._mix(0.0)
+        if self.enabled:
+            self._mix(0.0)
 
     @torch.no_grad()
     def update(self, _engine: Engine | None = None) -> None:
@@ -88,9 +94,15 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """Counter and averaged weights."""
+        if not self.enabled:
+            return {}
         return {"step": self.step, "started": self._started, "network": self.network.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues from a stored average."""
+        if bool(state_dict) != self.enabled:
+            raise ValueError("a weight average is kept in only one of the two runs")
+        if not self.enabled:
+            return
         self.network.load_state_dict(state_dict["network"])
         self.step, self._started = int(state_dict["step"]), bool(state_dict["started"])

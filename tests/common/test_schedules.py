@@ -98,5 +98,5 @@ def test_impossible_schedules(options, message):
 
 
 def test_rate_in_proportion_to_the_batch():
-    assert scaled_learning_rate(1e-3, 16, 32) == pytest.approx(5e-4)
-    assert scaled_learning_rate(1e-3, 16, 0) == scaled_learning_rate(1e-3, 16, None) == 1e-3
+    assert scaled_learning_rate(1e-3, 4, 4, 32) == pytest.approx(5e-4)
+    assert scaled_learning_rate(1e-3, 4, 4, 0) == scaled_learning_rate(1e-3, 4, 4) == 1e-3

@@ -80,3 +80,13 @@ def test_follows_every_step_of_a_trainer_and_does_not_learn():
     assert average.network.weight.item() == pytest.approx(0.8**2)
     assert not average.network.weight.requires_grad
     assert not average.network.training
+
+
+def test_switched_off_it_is_the_network_itself():
+    net = network(1.0)
+    average = WeightAverage(net, enabled=False)
+    assert average.network is net
+    average.reset()
+    average.load_state_dict(average.state_dict())
+    with pytest.raises(ValueError, match="only one of the two runs"):
+        average.load_state_dict(WeightAverage(net).state_dict())
