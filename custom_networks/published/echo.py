@@ -6,7 +6,8 @@ Source: checkpoints written by the training code of HenryZhou19/E-ViM3 (MPL-2.0)
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from custom_networks.nets.mamba3d_classifier import Mamba3DClassifier
 from custom_networks.nets.mamba3d_mae import Mamba3DMAE
 from custom_networks.nets.mamba3d_regressor import Mamba3DRegressor
 from custom_networks.nets.mamba3d_segmenter import Mamba3DSegmenter
-from custom_networks.published.key_map import NameTable
-from custom_networks.published.reading import CheckpointError, state_dict_of
+from custom_networks.published.echo_weights import choose_weights, resize_positions
+from custom_networks.published.key_map import LoadReport, NameTable, convert
+from custom_networks.published.reading import CheckpointError, read_checkpoint
 
 # Published name of a model to our class.
 NETWORKS = {
@@ -27,12 +29,8 @@ NETWORKS = {
     "buv_video_mamba_3d": Mamba3DClassifier,
 }
 
-LOAD_OPTIONS = ("weights",)
-
-WEIGHTS = ("online", "ema")
-
-_CONTAINERS = ("model", "state_dict", "network_weights")
-_AVERAGED = ("ema_container", "ema_model")
+# Arguments of `read_state` that `custom_networks.published.load` hands on.
+LOAD_OPTIONS = ("weights", "interpolate_positions", "register_planes_of_file")
 
 _AXES = {"frames": "l", "rows": "h", "columns": "w"}
 
@@ -102,38 +100,65 @@ def build(network: str, **arguments: Any) -> nn.Module:
     return NETWORKS[network](**arguments)
 
 
-def choose_weights(content: Mapping[str, Any], weights: str = "online") -> dict[str, torch.Tensor]:
-    """The state dict of a checkpoint file's content.
-
-    Args:
-        content: a bare state dict, or a mapping with ``model`` and the moving average ``ema_container`` (older files:
-            ``ema_model``).
-        weights: "online" for the trained weights, "ema" for their moving average.
-
-    Raises:
-        CheckpointError: if the file has no such weights, or holds anything else than tensors.
-    """
-    if weights not in WEIGHTS:
-        raise CheckpointError(f"weights must be one of {WEIGHTS}, got {weights!r}")
-    if weights == "online":
-        return state_dict_of(content, _CONTAINERS)
-    container = next((content[name] for name in _AVERAGED if isinstance(content.get(name), Mapping)), None)
-    if container is None:
-        raise CheckpointError(f"no moving average in the checkpoint, which has {sorted(content)[:8]}")
-    averaged = {
-        key.removeprefix("ema_model."): value for key, value in container.items() if key.startswith("ema_model.")
-    }
-    return state_dict_of(averaged or container, ())
-
-
-def read_state(content: Mapping[str, Any], network: nn.Module, weights: str = "online") -> dict[str, torch.Tensor]:
-    """The published tensors that ``network`` uses.
+def read_state(
+    content: Mapping[str, Any],
+    network: nn.Module,
+    weights: str = "online",
+    interpolate_positions: bool = False,
+    register_planes_of_file: Sequence[int] | None = None,
+) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint that are meant for ``network``.
 
     The bidirectional Mamba-2 mixer stores a skip weight for the reverse direction that it never reads; it is left out.
+
+    Args:
+        content: of a checkpoint file, see `choose_weights`.
+        network: an E-ViM3 network of ours.
+        weights: "online" or "ema".
+        interpolate_positions: fit position tables of another clip size or other register planes.
+        register_planes_of_file: register planes of the network that wrote the file; None if they are the same.
+
+    Raises:
+        CheckpointError: if the file has no such weights.
     """
     state = choose_weights(content, weights)
+    if interpolate_positions:
+        state = resize_positions(state, network.encoder.layout, register_planes_of_file)
     used = {name for group in published_names(network).values() for name in group}
     return {name: tensor for name, tensor in state.items() if name in used or not name.endswith("mamba_block.D_rev")}
+
+
+def transfer_encoder(
+    pretrained: str | PathLike[str] | Mapping[str, Any], network: nn.Module, strict: bool = True, **options: Any
+) -> LoadReport:
+    """Starts ``network`` from the encoder of a pre-trained one; its heads keep their values.
+
+    Args:
+        pretrained: a checkpoint file or its content, published or of this project.
+        network: one of our E-ViM3 networks.
+        strict: whether every tensor of the encoder has to be in the file.
+        options: those of `read_state`.
+
+    Returns:
+        The report: ``ignored`` lists what the file holds beside the encoder, ``kept`` what of the network it has not
+        filled.
+
+    Raises:
+        CheckpointError: if a tensor is of another shape, the file holds an encoder's tensor that the network lacks or
+            nothing of an encoder, or, if ``strict``, lacks one. The network is then unchanged.
+    """
+    content = pretrained if isinstance(pretrained, Mapping) else read_checkpoint(pretrained)
+    state = read_state(content, network, **options)
+    # Our own files use our names.
+    names = {key: [*group, key] for key, group in published_names(network).items() if key.startswith("encoder.")}
+    encoder = {name: tensor for name, tensor in state.items() if name.startswith(("net.", "encoder."))}
+    ours, report = convert(encoder, names, network)
+    report.ignored = [name for name in state if name not in encoder]
+    report.kept = [key for key in network.state_dict() if key not in ours]
+    if report.mismatched or report.unexpected or not ours or (strict and report.missing):
+        raise CheckpointError(f"the checkpoint's encoder does not fit {type(network).__name__}: {report}")
+    network.load_state_dict(ours, strict=False)
+    return report
 
 
 def arguments_from_config(model: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

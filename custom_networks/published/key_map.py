@@ -24,6 +24,8 @@ class LoadReport:
         unexpected: published names that belong to no tensor of the network.
         mismatched: our key to a sentence about two shapes, or duplicates that disagree.
         duplicates: number of published entries that repeat another one.
+        ignored: published names that were left out on purpose, such as a decoder when only an encoder is wanted.
+        kept: our keys that keep the values which they had, in a transfer of a part of the network.
     """
 
     matched: dict[str, str] = field(default_factory=dict)
@@ -31,6 +33,8 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     mismatched: dict[str, str] = field(default_factory=dict)
     duplicates: int = 0
+    ignored: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -45,6 +49,10 @@ class LoadReport:
         for title, keys in (("missing", self.missing), ("unexpected", self.unexpected)):
             if keys:
                 lines.append(f"{title}: {', '.join(keys[:5])}{' …' if len(keys) > 5 else ''}")
+        for title, keys in (("ignored", self.ignored), ("kept", self.kept)):
+            if keys:
+                parts = sorted({key.split(".")[0] for key in keys})
+                lines.append(f"{title}: {len(keys)} of {', '.join(parts)}")
         lines += [f"mismatched: {key}: {why}" for key, why in list(self.mismatched.items())[:5]]
         return "\n".join(lines)
 
