@@ -8,8 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from custom_networks.nets.mamba3d_classifier import Mamba3DClassifier
+from custom_networks.nets.mamba3d_mae import Mamba3DMAE
+from custom_networks.nets.mamba3d_regressor import Mamba3DRegressor
+from custom_networks.nets.mamba3d_segmenter import Mamba3DSegmenter
 from custom_networks.nets.umamba import UMambaBot, UMambaEnc
 from custom_networks.nets.umamba2 import UMamba2
+from custom_networks.nets.vim_classifier import VimClassifier
+from custom_networks.nets.vim_mae import VimMAE
+from custom_networks.nets.vit_classifier import ViTClassifier
+from custom_networks.nets.vit_mae import ViTMAE
 
 
 @dataclass
@@ -50,7 +58,77 @@ def segmentation(name: str, network: type, spatial_dims: int, **extra) -> Entry:
     return Entry(name, build, inputs, [(2, 3, *size), (2, 3, *(s // 2 for s in size))])
 
 
+class Prediction(nn.Module):
+    """The predicted patches of a masked autoencoder, without target and mask."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.network(*inputs).prediction
+
+
+def patch_network(name: str, network: type, size: tuple[int, ...] = (8, 12, 4), **extra) -> Entry:
+    """A two-block network of patch tokens on a small image with unequal sides; autoencoders with a given mask."""
+    autoencoder = network in (VimMAE, ViTMAE)
+    common = {"in_channels": 2, "image_size": size, "patch_size": 4, "embed_dim": 24, "depth": 2, "drop_path": 0.0}
+    common |= {"decoder_dim": 16, "decoder_depth": 1, "mask_ratio": 0.5} if autoencoder else {"num_classes": 3}
+    patches = torch.Size(side // 4 for side in size).numel()
+
+    def build() -> nn.Module:
+        made = network(**common, **extra)
+        return Prediction(made) if autoencoder else made
+
+    def inputs() -> tuple:
+        generator = torch.Generator().manual_seed(1)
+        image = torch.randn(2, 2, *size, generator=generator)
+        return (image, torch.rand(2, patches, generator=generator)) if autoencoder else (image,)
+
+    return Entry(name, build, inputs, [(2, patches, 2 * 4 ** len(size)) if autoencoder else (2, 3)])
+
+
+class FixedMask(nn.Module):
+    """A masked autoencoder of clips that always hides the same cells, and its predictions alone."""
+
+    def __init__(self, network: Mamba3DMAE):
+        super().__init__()
+        self.network = network
+        self.register_buffer("cells", network.masking.draw(2, torch.Generator().manual_seed(2)))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.network(image, self.cells).prediction
+
+
+def video(name: str, network: type, output_shapes: list[tuple[int, ...]], **extra) -> Entry:
+    """A small E-ViM3 network on two clips of odd size."""
+
+    def build() -> nn.Module:
+        encoder = {
+            "in_channels": 2,
+            "clip_size": [5, 9, 12],
+            "time_patch_size": 2,
+            "patch_size": 3,
+            "embed_dim": 10,
+            "num_macro_blocks": 1,
+            "register_planes": [1, 0, 2],
+        }
+        built = network(**encoder | extra)
+        return FixedMask(built) if network is Mamba3DMAE else built
+
+    def inputs() -> tuple:
+        return (torch.randn(2, 2, 5, 9, 12, generator=torch.Generator().manual_seed(1)),)
+
+    return Entry(name, build, inputs, output_shapes)
+
+
 ENTRIES = [
+    video("mamba3d_regressor", Mamba3DRegressor, [(2, 1)], final_dim=6, initial_output=None),
+    video("mamba3d_regressor_bimamba_v2", Mamba3DRegressor, [(2, 1)], mixer="bimamba_v2", initial_output=None),
+    video("mamba3d_segmenter", Mamba3DSegmenter, [(2, 2, 4, 9, 12)]),
+    video("mamba3d_segmenter_mamba2", Mamba3DSegmenter, [(2, 2, 4, 9, 12)], mixer="mamba2", embed_dim=8),
+    video("mamba3d_classifier", Mamba3DClassifier, [(2, 1), (2, 2, 1)], final_dim=6),
+    video("mamba3d_mae", Mamba3DMAE, [(2, 24, 36)], decoder_blocks=1, time_mask_chain=2, mask_ratio=0.5),
     segmentation("umamba_bot_2d", UMambaBot, 2),
     segmentation("umamba_bot_3d", UMambaBot, 3),
     segmentation("umamba_bot_3d_mamba2", UMambaBot, 3, mixer="mamba2"),
@@ -63,4 +141,23 @@ ENTRIES = [
     segmentation("umamba2_pe", UMamba2, 3, bottleneck="mamba2_pe"),
     segmentation("umamba2_click", UMamba2, 3, bottleneck="mamba2_click", patch_size=[8, 12, 16]),
     segmentation("umamba2_cross_click2", UMamba2, 3, bottleneck="mamba2_cross_click2", patch_size=[8, 12, 16]),
+    patch_network("vim_mae", VimMAE),
+    patch_network("vim_mae_2d_class_token", VimMAE, (12, 8), class_token=True, rotary="sequence_half"),
+    patch_network(
+        "vim_mae_published", VimMAE, rotary="sequence_half", token_order="shuffle", decoder_alignment="legacy"
+    ),
+    patch_network("vim_mae_mamba2", VimMAE, mixer="mamba2", mixer_options={"d_state": 8, "headdim": 8}, rotary="none"),
+    patch_network("vim_classifier", VimClassifier),
+    patch_network("vim_classifier_published", VimClassifier, rotary="axial_two_of_three"),
+    patch_network("vim_classifier_class_tokens", VimClassifier, class_token="both_ends"),
+    patch_network(
+        "vim_classifier_attention",
+        VimClassifier,
+        attention_blocks=[1],
+        attention_options={"num_heads": 2, "head_dim": 8},
+        checkpointing=True,
+    ),
+    patch_network("vit_mae", ViTMAE, num_heads=4, decoder_num_heads=4),
+    patch_network("vit_classifier", ViTClassifier, num_heads=4),
+    patch_network("vit_classifier_2d_class_token", ViTClassifier, (12, 8), num_heads=4, pooling="class_token"),
 ]

@@ -8,7 +8,8 @@ from tests.nets_contract.registry import ENTRIES
 from tests.nets_contract.test_contract import as_list, build
 
 # Clicks change the number of tokens with their own number, and come as a pair: ONNX users want the image-only networks.
-ONNX = [entry for entry in ENTRIES if entry.name in ("umamba_bot_3d", "umamba_enc_2d", "umamba2", "umamba_bot_3d_none")]
+ONNX_NAMES = ("umamba_bot_3d", "umamba_enc_2d", "umamba2", "umamba_bot_3d_none", "vim_classifier", "vit_classifier")
+ONNX = [entry for entry in ENTRIES if entry.name in ONNX_NAMES]
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
