@@ -12,7 +12,7 @@ from benchmarks.peers import Peer, conv_peers
 
 
 def run(options: Options) -> Iterator[dict[str, object]]:
-    """Records of all shapes; the peer ``copy`` is the floor of the forward pass."""
+    """Records of all shapes; the peer ``copy`` is no convolution but the floor of the forward pass."""
     peers = [*conv_peers(), Peer("copy", _copy)]
     return measure("conv", CONV, peers, conv_inputs, (1, 70, 19), options, _skips, "x", unchecked=("copy",))
 

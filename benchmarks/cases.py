@@ -17,6 +17,7 @@ class Shape:
     sizes: tuple[int, ...]
     meaning: str
     quick: bool = False
+    both: bool = False  # the bundle scans it in both directions
 
 
 SCAN = (
@@ -24,12 +25,15 @@ SCAN = (
     Shape("a2", (2, 210, 640, 16), "U-Mamba bottleneck, CT"),
     Shape("ch", (2, 320, 420, 16), "U-Mamba-Enc, channels as tokens"),
     Shape("tail", (2, 393, 840, 16), "neither L nor D fits vectors and chunks"),
-    Shape("c", (1, 1000, 768, 16), "brain, patches of 16", quick=True),
-    Shape("b1", (1, 3136, 768, 16), "echo, patches only", quick=True),
+    Shape("c", (1, 1000, 768, 16), "brain, patches of 16", quick=True, both=True),
+    Shape("b1", (1, 3136, 768, 16), "echo, patches only", quick=True, both=True),
     Shape("b2", (1, 6700, 768, 16), "echo, with global tokens"),
+    Shape("b2 of 4", (4, 6700, 768, 16), "echo, with global tokens, batch of 4"),
     Shape("p4", (1, 33635, 384, 16), "echo, patches of 4"),
-    Shape("d", (1, 64000, 768, 16), "brain, patches of 4"),
-    Shape("enc", (1, 215040, 64, 16), "U-Mamba-Enc, first stage"),
+    Shape("d", (1, 64000, 768, 16), "brain, patches of 4", both=True),
+    Shape("dec", (1, 64001, 384, 16), "brain, decoder of patches of 4", both=True),
+    Shape("enc", (1, 215040, 64, 16), "U-Mamba-Enc, an eighth of the first stage"),
+    Shape("enc long", (1, 1720320, 64, 16), "U-Mamba-Enc, first stage"),
 )
 SSD = (
     Shape("s1", (2, 392, 8, 80, 32), "U-Mamba2 bottleneck", quick=True),

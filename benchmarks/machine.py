@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 from pathlib import Path
@@ -11,7 +12,13 @@ import torch
 from benchmarks.timing import cores
 from custom_networks.ops import backend_info
 
-_ALLOCATOR = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "THP_MEM_ALLOC_ENABLE", "LD_PRELOAD")
+# Keeps freed memory in the process instead of giving it back to the system: what the Makefile sets too.
+TUNED = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "68719476736",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+ALLOCATOR_VARIABLES = (*TUNED, "THP_MEM_ALLOC_ENABLE", "LD_PRELOAD")
 
 
 def describe() -> dict[str, object]:
@@ -34,13 +41,24 @@ def describe() -> dict[str, object]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "peers": {name: _version(name) for name in ("transformers", "mambapy", "mamba_ssm")},
+        "seed": torch.initial_seed(),
         "native": backend_info()["reason"]["native"],
         "allocator": allocator(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "unset"),
     }
 
 
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package.replace("_", "-"))
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
 def allocator() -> str:
-    """``default``, or the settings that keep freed memory in the process."""
-    chosen = [f"{name}={os.environ[name]}" for name in _ALLOCATOR if os.environ.get(name)]
-    return " ".join(chosen) or "default"
+    """``default`` (the C library's), ``tuned`` (as ``TUNED``), or the settings that were found."""
+    chosen = {name: os.environ[name] for name in ALLOCATOR_VARIABLES if os.environ.get(name)}
+    if chosen == TUNED:
+        return "tuned"
+    return " ".join(f"{name}={value}" for name, value in chosen.items()) or "default"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from benchmarks.cases import Shape
 from benchmarks.peers import Peer
@@ -26,10 +27,15 @@ class Options:
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     rounds: int = 7
     budget_s: float = 2.0
+    longest: int = 1 << 18
 
     def wants(self, shape: Shape) -> bool:
         """Whether a shape is to be measured."""
         return shape.name in self.shapes if self.shapes else shape.quick or not self.quick
+
+    def wants_peer(self, name: str) -> bool:
+        """Whether a peer is to be measured; the native one always is."""
+        return not self.peers or name in (FIRST, *self.peers)
 
 
 def measure(
@@ -59,16 +65,7 @@ def measure(
     Yields:
         One record a shape, mode, dtype, number of threads and peer.
     """
-    reference = next(peer for peer in peers if peer.name == "reference")
-    sound = []
-    for peer in peers:
-        if options.peers and peer.name not in (FIRST, *options.peers):
-            continue
-        worst = 0.0 if peer.name in unchecked else _disagreement(peer, reference, inputs(small))
-        if worst <= 1e-4:
-            sound.append(peer)
-        else:
-            yield {"operator": operator, "peer": peer.name, "skipped": f"differs from the reference by {worst:.1e}"}
+    sound = yield from _sound(operator, peers, inputs(small), options, unchecked)
     for shape in filter(options.wants, shapes):
         for dtype in options.dtypes:
             tensors = inputs(shape.sizes, getattr(torch, dtype))
@@ -76,32 +73,58 @@ def measure(
             taking_part = [peer for peer in sound if dtype == "float32" or peer.name in (FIRST, "torch")]
             for mode, make in (("forward", inference_call), ("forward and backward", training_call)):
                 waiting = {peer.name: skips(peer, shape, make is training_call) for peer in taking_part}
-                calls = {peer.name: make(peer.run, tensors) for peer in taking_part if not waiting[peer.name]}
+                calls = {
+                    peer.name: make(peer.run, in_layout(peer, tensors))
+                    for peer in taking_part
+                    if not waiting[peer.name]
+                }
                 for count in options.thread_counts:
                     with threads(count):
                         times = take_turns(calls, options.rounds, options.budget_s)
-                    for name in waiting:
-                        record = {
-                            "operator": operator,
-                            "shape": shape.name,
-                            "sizes": shape.sizes,
-                            "mode": mode,
-                            "dtype": dtype,
-                            "threads": count,
-                            "peer": name,
-                        }
-                        if waiting[name]:
-                            yield {**record, "skipped": waiting[name]}
+                    for name, reason in waiting.items():
+                        record = {"operator": operator, "shape": shape.name, "sizes": shape.sizes, "mode": mode}
+                        record |= {"dtype": dtype, "threads": count, "peer": name}
+                        if reason:
+                            yield {**record, "skipped": reason}
                             continue
-                        record |= {key: round(value, 4) for key, value in times[name].items()}
-                        if FIRST in times:
-                            record["times_native"] = round(times[name]["min_ms"] / times[FIRST]["min_ms"], 2)
+                        record |= with_ratio(times, name)
                         if options.memory and count == options.thread_counts[-1]:
                             record |= _after_timing(calls, name, mode, tensors[unit])
                         yield record
 
 
-def _after_timing(calls: dict[str, Callable], name: str, mode: str, unit: torch.Tensor) -> dict[str, float]:
+def with_ratio(times: dict[str, dict[str, float]], name: str) -> dict[str, float]:
+    """The times of one call, and the multiple of the native one."""
+    found = {key: round(value, 4) for key, value in times[name].items()}
+    if FIRST in times:
+        found["times_native"] = round(times[name]["min_ms"] / times[FIRST]["min_ms"], 2)
+    return found
+
+
+def in_layout(peer: Peer, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors in the memory order that a peer likes best."""
+    return tensors if peer.layout == "channel-last" else {name: x.contiguous() for name, x in tensors.items()}
+
+
+def _sound(operator: str, peers: Sequence[Peer], tensors: dict[str, Tensor], options: Options, unchecked: tuple):
+    """Yields a record for each peer that cannot take part; returns those that can."""
+    reference = next(peer for peer in peers if peer.name == "reference")
+    sound = []
+    for peer in peers:
+        if not options.wants_peer(peer.name):
+            continue
+        if peer.absent:
+            yield {"operator": operator, "peer": peer.name, "skipped": peer.absent}
+            continue
+        worst = 0.0 if peer.name in unchecked else _disagreement(peer, reference, tensors)
+        if worst <= 1e-4:
+            sound.append(peer)
+        else:
+            yield {"operator": operator, "peer": peer.name, "skipped": f"differs from the reference by {worst:.1e}"}
+    return sound
+
+
+def _after_timing(calls: dict[str, Callable], name: str, mode: str, unit: Tensor) -> dict[str, float]:
     """Memory in multiples of ``unit``, and the largest difference of the timed output from the native one."""
     found: dict[str, float] = {}
     peak = peak_bytes(calls[name])
@@ -113,14 +136,14 @@ def _after_timing(calls: dict[str, Callable], name: str, mode: str, unit: torch.
     return found
 
 
-def _disagreement(peer: Peer, reference: Peer, tensors: dict[str, torch.Tensor]) -> float:
+def _disagreement(peer: Peer, reference: Peer, tensors: dict[str, Tensor]) -> float:
     """Largest relative error of output and gradients of ``peer`` on a small call, against float64."""
 
-    def results(run: Callable, dtype: torch.dtype) -> list[torch.Tensor]:
-        leaves = [x.to(dtype).requires_grad_() for x in tensors.values()]
-        y = run(**dict(zip(tensors, leaves, strict=True)))
+    def results(run: Callable, inputs: dict[str, Tensor], dtype: torch.dtype) -> list[Tensor]:
+        leaves = [x.detach().to(dtype).requires_grad_() for x in inputs.values()]
+        y = run(**dict(zip(inputs, leaves, strict=True)))
         return [y, *torch.autograd.grad(y.square().sum(), leaves)]
 
-    exact = results(reference.run, torch.float64)
-    found = results(peer.run, torch.float32)
+    exact = results(reference.run, tensors, torch.float64)
+    found = results(peer.run, in_layout(peer, tensors), torch.float32)
     return max(((a - b).norm() / b.norm()).item() for a, b in zip(found, exact, strict=True))

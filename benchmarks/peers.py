@@ -1,7 +1,7 @@
 """The implementations that are compared: the project's backends, published loops written anew, installed packages.
 
 A peer takes the tensors of :mod:`benchmarks.cases` by name and returns the output. Packages are imported when asked
-for; what is not installed is left out. Nothing of them is copied.
+for, and a record says which are absent. Nothing of them is copied.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.published import chunked_ssd, grouped_convolution, reference_loop, scan_by, token_loop
 from custom_networks.ops.backend import availability
 
 
@@ -22,13 +23,16 @@ class Peer:
     """One implementation of an operator, and the sizes up to which it is worth waiting for.
 
     ``largest`` bounds the elements of the full state tensor (B, L, D, N) that it holds; ``longest_training`` bounds L
-    where the backward pass takes time quadratic in it.
+    where the backward pass takes time quadratic in it. ``layout`` is the memory order that it gets for free:
+    ``channel-last`` or ``time-last``. ``absent`` says why there is nothing to run.
     """
 
     name: str
-    run: Callable[..., Tensor]
+    run: Callable[..., Tensor] | None
     largest: float = float("inf")
     longest_training: float = float("inf")
+    layout: str = "channel-last"
+    absent: str = ""
 
 
 def scan_peers() -> Iterator[Peer]:
@@ -36,9 +40,26 @@ def scan_peers() -> Iterator[Peer]:
     for name, module in _backends():
         run = _flags(module.selective_scan, delta_softplus=True)
         yield Peer(name, run, longest_training=4000 if name == "reference" else float("inf"))
-    yield Peer("published loop", published_loop, largest=1e8, longest_training=500)
-    if (pscan := _installed("mambapy.pscan", "pscan")) is not None:
-        yield Peer("mamba.py pscan", lambda **tensors: parallel_scan(pscan, **tensors), largest=1.5e8)
+    yield Peer("selective_scan_ref loop", reference_loop, largest=3e8, longest_training=500, layout="time-last")
+    yield Peer("minimal loop", token_loop, largest=3e8, longest_training=500)
+
+    (pscan, block), absent = _installed("mambapy", "mambapy.pscan:pscan", "mambapy.mamba:MambaBlock")
+    if absent:
+        yield Peer("mamba.py", None, absent=absent)
+    else:
+        yield Peer("mamba.py pscan", lambda **tensors: scan_by(pscan, **tensors), largest=1.5e8)
+        run = _mambapy_sequential(block)
+        yield Peer("mamba.py sequential", run, largest=3e8, longest_training=500)
+
+    (scan,), absent = _installed("transformers", "transformers.models.mamba.modeling_mamba:mamba_selective_scan")
+    if absent:
+        yield Peer("transformers", None, absent=absent)
+    else:
+        run = _transformers_scan(scan)
+        yield Peer("transformers", run, largest=3e8, longest_training=500, layout="time-last")
+        if pscan is not None:
+            run = _transformers_scan(scan, use_mambapy=True)
+            yield Peer("transformers, mamba.py", run, largest=1.5e8, layout="time-last")
 
 
 def ssd_peers() -> Iterator[Peer]:
@@ -47,88 +68,51 @@ def ssd_peers() -> Iterator[Peer]:
         run = _flags(module.ssd_scan, chunk_size=64, dt_softplus=True)
         yield Peer(name, run, longest_training=4000 if name == "reference" else float("inf"))
     for chunk in (64, 256):
-        yield Peer(f"published chunks of {chunk}", _flags(published_chunks, chunk=chunk))
+        yield Peer(f"ssd_minimal, chunk {chunk}", _flags(chunked_ssd, chunk=chunk))
+    (scan,), absent = _installed("transformers", "transformers.models.mamba2.modeling_mamba2:mamba2_chunk_scan")
+    if absent:
+        yield Peer("transformers", None, absent=absent)
+        return
+    for chunk in (64, 256):
+        yield Peer(f"transformers, chunk {chunk}", _transformers_ssd(scan, chunk))
 
 
 def conv_peers() -> Iterator[Peer]:
-    """Causal convolutions. ``copy`` is no convolution: it is the floor."""
+    """Causal convolutions."""
     for name, module in _backends():
         yield Peer(name, _flags(module.causal_conv1d, activation="silu"))
-    yield Peer("F.conv1d", grouped_convolution)
+    yield Peer("causal_conv1d_ref, own layout", grouped_convolution, layout="time-last")
+    yield Peer("causal_conv1d_ref, channel-last", lambda **tensors: _from_channel_last(**tensors))
 
 
-def published_loop(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor
-) -> Tensor:
-    """The published reference in PyTorch: decays and inputs of all steps first, then a loop that takes slices."""
-    step = F.softplus(delta + delta_bias[:, None])
-    decay = torch.exp(torch.einsum("bdl,dn->bdln", step, A))
-    gain = torch.einsum("bdl,bnl,bdl->bdln", step, B[:, 0], u)
-    state = torch.zeros_like(decay[:, :, 0])
-    outputs = []
-    for t in range(u.shape[2]):
-        state = decay[:, :, t] * state + gain[:, :, t]
-        outputs.append(torch.einsum("bdn,bn->bd", state, C[:, 0, :, t]))
-    return (torch.stack(outputs, dim=2) + D[:, None] * u) * F.silu(z)
+def _from_channel_last(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Into the published operator's layout and back, as linear layers around it ask for."""
+    return grouped_convolution(x.contiguous(), weight, bias).mT.contiguous().mT
 
 
-def parallel_scan(
-    pscan: Callable,
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    z: Tensor,
-    delta_bias: Tensor,
-) -> Tensor:
-    """A block's worth of work around the parallel scan of the package mamba.py, in its layout (B, L, D, N)."""
-    rows, gate = u.transpose(1, 2), z.transpose(1, 2)
-    step = F.softplus(delta.transpose(1, 2) + delta_bias)
-    states = pscan(torch.exp(step[..., None] * A), (step * rows)[..., None] * B[:, 0].transpose(1, 2)[:, :, None])
-    y = (states @ C[:, 0].transpose(1, 2)[..., None]).squeeze(3) + D * rows
-    return (y * F.silu(gate)).transpose(1, 2)
+def _mambapy_sequential(block: type) -> Callable[..., Tensor]:
+    def run(u: Tensor, delta: Tensor, z: Tensor, **rest: Tensor) -> Tensor:
+        rows, steps = u.transpose(1, 2), F.softplus(delta.transpose(1, 2) + rest["delta_bias"])
+        B, C = rest["B"][:, 0].transpose(1, 2), rest["C"][:, 0].transpose(1, 2)
+        config = SimpleNamespace(d_inner=u.shape[1], d_state=B.shape[2])
+        y = block.selective_scan_seq(SimpleNamespace(config=config), rows, steps, rest["A"], B, C, rest["D"])
+        return (y * F.silu(z.transpose(1, 2))).transpose(1, 2)
+
+    return run
 
 
-def published_chunks(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt_bias: Tensor, chunk: int
-) -> Tensor:
-    """The published chunked form in PyTorch: B and C repeated to all heads, chunk states through a decay matrix."""
-    length, heads = x.shape[1], x.shape[2]
-    step = F.softplus(dt + dt_bias)
-    missing = -length % chunk
+def _transformers_scan(scan: Callable, **flags: bool) -> Callable[..., Tensor]:
+    def run(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, **rest: Tensor) -> Tensor:
+        return scan(u, delta, A, B[:, 0], C[:, 0], **rest, delta_softplus=True, **flags)
 
-    def chunks(tensor: Tensor) -> Tensor:
-        padding = (0, 0) * (tensor.dim() - 2) + (0, missing)
-        return F.pad(tensor, padding).unflatten(1, (-1, chunk))
-
-    log_decay = chunks(step * A).permute(0, 3, 1, 2)
-    X = chunks(step[..., None] * x)
-    B, C = (chunks(v.repeat_interleave(heads // v.shape[2], dim=2)) for v in (B, C))
-    along = log_decay.cumsum(-1)
-    inside = torch.exp(_differences(log_decay))
-    y = torch.einsum("bclhn,bcshn,bhcls,bcshp->bclhp", C, B, inside, X)
-    states = torch.einsum("bclhn,bhcl,bclhp->bchpn", B, torch.exp(along[..., -1:] - along), X)
-    states = F.pad(states, (0, 0) * 3 + (1, 0))
-    across = torch.exp(_differences(F.pad(along[..., -1], (1, 0))))
-    entering = torch.einsum("bhzc,bchpn->bzhpn", across, states)[:, :-1]
-    y = y + torch.einsum("bclhn,bchpn,bhcl->bclhp", C, entering, torch.exp(along))
-    return y.flatten(1, 2)[:, :length] + D[:, None] * x
+    return run
 
 
-def _differences(steps: Tensor) -> Tensor:
-    """Sums of ``steps`` over (j, i] as an (i, j) matrix, minus infinity above the diagonal."""
-    size = steps.shape[-1]
-    later = torch.ones(size, size, dtype=torch.bool, device=steps.device)
-    spread = steps[..., None].expand(*steps.shape, size).masked_fill(~later.tril(-1), 0)
-    return spread.cumsum(-2).masked_fill(~later.tril(), float("-inf"))
+def _transformers_ssd(scan: Callable, chunk: int) -> Callable[..., Tensor]:
+    def run(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, dt_bias: Tensor) -> Tensor:
+        return scan(x, dt, A, B, C, chunk, D=D, dt_bias=dt_bias, dt_softplus=True)
 
-
-def grouped_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """PyTorch's grouped convolution, padded and cut."""
-    width = weight.shape[1]
-    return F.silu(F.conv1d(x, weight[:, None], bias, padding=width - 1, groups=x.shape[1])[..., : x.shape[2]])
+    return run
 
 
 def _backends() -> Iterator[tuple[str, object]]:
@@ -141,8 +125,14 @@ def _flags(function: Callable[..., Tensor], **flags: object) -> Callable[..., Te
     return lambda **tensors: function(**tensors, **flags)
 
 
-def _installed(module: str, name: str) -> Callable | None:
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ImportError:
-        return None
+def _installed(package: str, *names: str) -> tuple[list[Callable | None], str]:
+    """The named things ("module:name") of an optional package, or Nones and why it cannot take part."""
+    found = []
+    for name in names:
+        module, _, attribute = name.partition(":")
+        try:
+            found.append(getattr(importlib.import_module(module), attribute))
+        except (ImportError, AttributeError) as error:
+            missing = isinstance(error, ModuleNotFoundError) and error.name == package
+            return [None] * len(names), "not installed" if missing else f"{error}"
+    return found, ""
