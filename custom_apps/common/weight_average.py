@@ -49,9 +49,9 @@ class WeightAverage:
         self.online, self.enabled = network, enabled
         self.beta, self.update_after_step, self.update_every = beta, update_after_step, update_every
         self.power, self.inverse_gamma = power, inverse_gamma
-        self.network = network
+        self.network = without_ddp(network)
         if enabled:
-            self.network = copy.deepcopy(without_ddp(network)).requires_grad_(False).eval()
+            self.network = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.step, self._started = 0, False
 
     @property
