@@ -36,6 +36,7 @@ class VimClassifier(nn.Module):
             every token. Networks with class tokens use these instead.
         class_token: "none", "front", "middle" or "both_ends" of the sequence; patch tokens are not normalized with one.
         rotary: one of :data:`custom_networks.layers.rotary.KINDS`.
+        learned_positions: add a trained position table to the tokens.
         dropout: on the tokens before the first block.
         **stack: options of :class:`~custom_networks.layers.residual_stack.ResidualStack`: ``mixer``,
             ``mixer_options``, ``attention_blocks``, ``attention_options``, ``norm``, ``norm_eps``, ``drop_path``,
@@ -56,6 +57,7 @@ class VimClassifier(nn.Module):
         pooling: str = "mean",
         class_token: str = "none",
         rotary: str = "axial_three",
+        learned_positions: bool = True,
         dropout: float = 0.0,
         **stack: object,
     ):
@@ -75,7 +77,9 @@ class VimClassifier(nn.Module):
         self.prefix = count = len(self.class_places)
         self.class_token = nn.Parameter(torch.empty(1, 1, embed_dim)) if count else None
         self.tail_token = nn.Parameter(torch.empty(1, 1, embed_dim)) if count == 2 else None
-        self.position_embedding = nn.Parameter(torch.empty(1, patches + count, embed_dim))
+        self.position_embedding = (
+            nn.Parameter(torch.empty(1, patches + count, embed_dim)) if learned_positions else None
+        )
         self.dropout = nn.Dropout(dropout)
         self.encoder = ResidualStack(embed_dim, depth, **stack)
         self.head = nn.Linear(embed_dim, num_classes)
@@ -92,7 +96,9 @@ class VimClassifier(nn.Module):
             token = token.to(tokens.dtype).expand(len(tokens), -1, -1)
             tokens = torch.cat([tokens[:, :place], token, tokens[:, place:]], dim=1)
         rotation = rotation_of(self.rotary, tokens, self.grid, self.class_places)
-        return self.dropout(tokens + self.position_embedding), rotation
+        if self.position_embedding is not None:
+            tokens = tokens + self.position_embedding
+        return self.dropout(tokens), rotation
 
     def streams(self, image: torch.Tensor, blocks: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Output of a mixer and the residual stream that it saw, (B, sequence, C) each, class tokens included.

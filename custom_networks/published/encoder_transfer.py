@@ -57,7 +57,7 @@ def transfer_encoder(
     names = {key: [key] for key in network.state_dict()}
     if "pos_embed" in state:
         names = published_names(network)
-    positions = names["position_embedding"][0]
+    positions = names.get("position_embedding", [None])[0]
     if positions in state:
         grid = tuple(pretrained_grid) if pretrained_grid else None
         state[positions] = fit_positions(state[positions], network.prefix, network.grid, grid)

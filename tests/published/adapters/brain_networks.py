@@ -46,20 +46,36 @@ def compare_gradients(vector: Vector, network: nn.Module, names: dict[str, list[
         assert_gradient(name, ours[name].grad, theirs, GRADIENT)
 
 
+# Options of a mixer that only its initial values depend on.
+INITIAL_ONLY = ("dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor")
+
+ATTENTION = {
+    "num_heads": "num_heads",
+    "head_dim": "head_dim",
+    "d_conv": "d_conv",
+    "causal": "causal",
+    "qkv_proj_bias": "qkv_bias",
+    "out_proj_bias": "out_bias",
+}
+
+
 def mixer_arguments(kwargs: dict) -> dict:
     """Options of the stack from a published constructor's arguments."""
-    options = dict(kwargs.get("ssm_cfg") or {})
+    options = {key: value for key, value in (kwargs.get("ssm_cfg") or {}).items() if key not in INITIAL_ONLY}
+    layer_scale = kwargs.get("init_layer_scale", options.pop("init_layer_scale", None))
     if kwargs.get("mixer_type") == "mamba2":
         mixer = "mamba2"
     else:
         mixer = {"none": "mamba", "v1": "bimamba_v1", "v2": "bimamba_v2"}[kwargs.get("bimamba_type", "none")]
         if mixer == "bimamba_v2":
             options["halve"] = kwargs.get("if_devide_out", False)
+        if layer_scale is not None:
+            options["layer_scale"] = layer_scale
     attention = kwargs.get("attn_cfg") or {}
     return {
         "mixer": mixer,
         "mixer_options": options,
-        "attention_options": {key: attention[key] for key in ("num_heads", "head_dim", "d_conv") if key in attention},
+        "attention_options": {ours: attention[theirs] for theirs, ours in ATTENTION.items() if theirs in attention},
         "norm": "rms" if kwargs.get("rms_norm") else "layer",
         "norm_eps": kwargs.get("norm_epsilon", 1e-5),
         "drop_path": 0.0,
@@ -139,6 +155,7 @@ def classifier_arguments(config: dict) -> dict:
             "rotary": "axial_two_of_three" if kwargs["if_rope"] else "none",
             "class_token": class_token_of(kwargs),
             "attention_blocks": kwargs.get("attn_layer_idx", []),
+            "learned_positions": kwargs.get("if_abs_pos_embed", False),
         }
     )
 
