@@ -113,9 +113,7 @@ def _listed(name: str, ventricle: Ventricle, fps: float, shape: tuple[int, ...],
 def _traced(name: str, ventricle: Ventricle) -> list[dict[str, Any]]:
     """Rows of the tracings: end-systole before end-diastole, each with its long axis first."""
     return [
-        dict(
-            zip(TRACING_COLUMNS, (f"{name}.avi", *np.round(row.astype(float), 4).tolist(), tracing.frame), strict=True)
-        )
+        dict(zip(TRACING_COLUMNS, (f"{name}.avi", *row, tracing.frame), strict=True))
         for tracing in reversed(ventricle.traced_pair())
-        for row in tracing.rows
+        for row in np.round(tracing.rows.astype(float), 4).tolist()
     ]

@@ -47,7 +47,7 @@ class View:
             apex=(size * random.uniform(0.48, 0.52), size * random.uniform(-0.01, 0.03)),
             half_angle=half_angle,
             radius=size * random.uniform(0.95, 1.0),
-            gain_db=random.normal(4, 3),
+            gain_db=random.normal(2, 3),
             range_db=random.uniform(46, 56),
             noise_db=random.uniform(-58, -46),
             shadow=(random.choice([-1, 1]) * half_angle * random.uniform(0.55, 0.95), random.uniform(0, 18)),
@@ -93,7 +93,7 @@ def render(ventricle: Ventricle, view: View, random: np.random.Generator, size: 
 
 
 def _anatomy(ventricle: Ventricle, view: View, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Echo strength in dB (F, P), and where the tissue at each of the P pixels was at end-diastole, (F, 2, P) as x, y."""
+    """Echo strength in dB (F, P), and where the tissue at each of P pixels was at end-diastole, x and y (F, 2, P)."""
     along, across = (axis.astype(np.float32) for axis in ventricle.axes)
     per_frame = [ventricle.length, ventricle.half_width, ventricle.outer_half_width, ventricle.valve_opening]
     length, inner, outer, opening = (values.astype(np.float32)[:, None] for values in per_frame)

@@ -13,6 +13,7 @@ from custom_apps.common.errors import DataError
 
 if TYPE_CHECKING:
     import av
+    from av.video.reformatter import VideoReformatter
 
 ENDINGS = (".avi", ".mp4", ".dcm", ".dicom", ".mov", ".mkv", ".m4v", ".wmv", ".mpg")
 FULL_RANGE_LUMA = ("gray", "yuvj")
@@ -65,6 +66,8 @@ def _read_with_ffmpeg(path: Path, gray: bool) -> Video:
     import av
 
     frames: list[np.ndarray] = []
+    # One for all frames: to set up a conversion takes longer than to convert.
+    reformatter = av.video.reformatter.VideoReformatter()
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -75,7 +78,7 @@ def _read_with_ffmpeg(path: Path, gray: bool) -> Video:
                 if packet.is_corrupt:
                     raise DataError(path, f"frame {len(frames)} is cut off", "a complete file")
                 for frame in packet.decode():
-                    frames.append(_pixels(path, frame, len(frames), gray))
+                    frames.append(_pixels(path, frame, len(frames), gray, reformatter))
     except (av.FFmpegError, OSError) as error:
         where = f"frame {len(frames)} does not decode" if frames else "is not a readable video"
         raise DataError(path, f"{where} ({error.strerror or error})", "an undamaged video") from error
@@ -89,13 +92,13 @@ def _read_with_ffmpeg(path: Path, gray: bool) -> Video:
     return Video(np.stack(frames), fps)
 
 
-def _pixels(path: Path, frame: av.VideoFrame, number: int, gray: bool) -> np.ndarray:
+def _pixels(path: Path, frame: av.VideoFrame, number: int, gray: bool, reformatter: VideoReformatter) -> np.ndarray:
     if frame.is_corrupt:
         raise DataError(path, f"frame {number} is damaged", "an undamaged video")
     if not gray:
-        return frame.to_ndarray(format="rgb24")
+        return reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
     if frame.format.name.startswith(FULL_RANGE_LUMA) and frame.format.components[0].bits == 8:
         # The stored plane is the answer already; rows are padded to the codec's alignment.
         plane = frame.planes[0]
         return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width].copy()
-    return frame.to_ndarray(format="gray")
+    return reformatter.reformat(frame, format="gray", threads=1).to_ndarray()

@@ -9,8 +9,9 @@ import numpy as np
 
 from custom_apps.common.partial_file import partial_file
 
-# Pixel formats: motion JPEG stores the full range of gray values.
+# Motion JPEG stores the full range of gray values; colors in full resolution where there are any.
 CODECS = {".avi": ("mjpeg", "yuvj444p"), ".mp4": ("mpeg4", "yuv420p")}
+GRAY_AVI = "yuvj420p"
 
 
 def write_video(frames: np.ndarray, path: str | Path, fps: float) -> None:
@@ -35,7 +36,7 @@ def write_video(frames: np.ndarray, path: str | Path, fps: float) -> None:
     with partial_file(path) as temporary, av.open(str(temporary), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = pixels
+        stream.pix_fmt = GRAY_AVI if codec == "mjpeg" and frames.ndim == 3 else pixels
         # The same bytes on every machine, in good quality.
         stream.codec_context.thread_count = 1
         stream.codec_context.qmin, stream.codec_context.qmax = 2, 3
