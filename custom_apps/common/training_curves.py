@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MOST_NAMED_LINES = 8
 LINE_LABEL_LENGTH = 24
 AVERAGES = ("_ema", "_average")
+ONLINE = "_online"
+ABBREVIATIONS = {"mae": "MAE", "rmse": "RMSE", "mse": "MSE", "r2": "R²", "auc": "AUC", "dice": "Dice"}
 AVERAGE_COLOUR, OTHERS_COLOUR = "#222222", "#B8B8B8"
 
 
@@ -84,7 +86,8 @@ def _draw(axes: Axes, names: list[str], epochs: list[float], columns: dict[str, 
 
     classes = [name for name in names[1:] if not _is_strong(name)]
     named = len(classes) <= MOST_NAMED_LINES
-    colours = dict(zip([names[0], *classes], cycle(PALETTE), strict=False))
+    coloured = [names[0], *(name for name in names[1:] if not name.endswith(AVERAGES))]
+    colours = dict(zip(coloured, cycle(PALETTE), strict=False))
     for name in names:
         points = [(epoch, value) for epoch, value in zip(epochs, columns[name], strict=True) if math.isfinite(value)]
         strong = name == names[0] or _is_strong(name)
@@ -114,8 +117,10 @@ def _is_strong(name: str) -> bool:
 def _line_label(name: str, names: list[str], named: bool, classes: list[str]) -> str | None:
     if not named:
         return "each class" if name == classes[0] else None
+    if names[0] + ONLINE in names and "loss" not in name:
+        return {names[0]: "averaged weights", names[0] + ONLINE: "current weights"}.get(name, name)
     if "loss" in name or name == names[0]:
-        return "mean" if classes and name == names[0] else _title(name).lower()
+        return "mean" if classes and name == names[0] else _lower(_title(name))
     return "moving average" if name.endswith(AVERAGES) else name.removeprefix(names[0] + "_")[:LINE_LABEL_LENGTH]
 
 
@@ -144,5 +149,15 @@ def _families(names: list[str]) -> dict[str, list[str]]:
 
 def _title(name: str) -> str:
     plain = {"lr": "learning rate", "train_loss": "training loss", "val_loss": "validation loss"}.get(name)
-    plain = plain or name.removeprefix("val_").replace("_", " ").replace("dice", "Dice")
+    words = [ABBREVIATIONS.get(word, word) for word in name.removeprefix("val_").split("_")]
+    if "loss" in words and name.startswith("val_"):
+        words = ["validation", *words]
+    if words[-1] == ONLINE.removeprefix("_"):
+        words = [*words[:-2], f"{words[-2]},", "current weights"]
+    plain = plain or " ".join(words)
     return plain[:1].upper() + plain[1:]
+
+
+def _lower(title: str) -> str:
+    """A title within a sentence; abbreviations stay."""
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]

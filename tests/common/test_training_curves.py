@@ -3,7 +3,7 @@ from ignite.engine import Engine
 from PIL import Image
 
 from custom_apps.common.errors import DataError
-from custom_apps.common.training_curves import TrainingCurves, _families, plot_training_curves
+from custom_apps.common.training_curves import TrainingCurves, _families, _title, plot_training_curves
 
 LOG = """epoch,train_loss,lr,seconds,val_pseudo_dice,val_pseudo_dice_liver,val_pseudo_dice_average,val_auc
 1,0.5,0.01,3.1,0.1,0.1,0.1,0.6
@@ -27,6 +27,21 @@ def test_gaps_and_several_families_are_drawn(tmp_path):
     with Image.open(tmp_path / "curves.png") as image:
         assert image.width > 1500, "three panels in a row"
         assert image.height > 800, "the fourth in a second one"
+
+
+def test_losses_share_a_panel(tmp_path):
+    log = "epoch,train_loss,val_mse_loss,val_mse_loss_online,val_mae,val_mae_online\n1,2,3,4,5,6\n2,1,2,3,4,5\n"
+    (tmp_path / "metrics.csv").write_text(log)
+    plot_training_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.height < 700, "two panels in one row"
+
+
+def test_names_for_people():
+    assert _title("val_mse_loss_online") == "Validation MSE loss, current weights"
+    assert _title("val_pseudo_dice") == "Pseudo Dice"
+    assert _title("val_r2") == "R²"
+    assert _title("train_loss") == "Training loss"
 
 
 @pytest.mark.parametrize("rows", ["1,0.5,0.01\n", "1,,\n2,0.4,\n"])
