@@ -21,7 +21,9 @@ def cube_of(rows: int, dims: int) -> tuple[int, ...]:
     """
     side = round(rows ** (1 / dims))
     if side**dims != rows:
-        raise CheckpointError(f"a position table of {rows} patches is no {dims}-dimensional cube: give image_size")
+        raise CheckpointError(
+            f"a position table of {rows} patches is no {dims}-dimensional cube: give its image size or grid"
+        )
     return (side,) * dims
 
 

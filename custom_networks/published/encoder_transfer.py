@@ -58,7 +58,8 @@ def transfer_encoder(
     if "pos_embed" in state:
         names = published_names(network)
     positions = names.get("position_embedding", [None])[0]
-    if positions in state:
+    class_tokens = [names[key][0] for key in ("class_token", "tail_token") if key in names]
+    if positions in state and all(name in state for name in class_tokens):
         grid = tuple(pretrained_grid) if pretrained_grid else None
         state[positions] = fit_positions(state[positions], network.prefix, network.grid, grid)
 
