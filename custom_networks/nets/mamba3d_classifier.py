@@ -5,7 +5,7 @@ Source: arXiv:2503.20258 and its published code (breast ultrasound).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,20 +15,10 @@ from custom_networks.layers.mlp_head import MLPHead
 from custom_networks.nets.mamba3d import Mamba3DEncoder
 
 
-class VideoLogits(NamedTuple):
-    """Logits of a classifier.
-
-    Attributes:
-        video: one a clip, (B, out_channels).
-        frames: one a frame of patches, (B, L, out_channels).
-    """
-
-    video: torch.Tensor
-    frames: torch.Tensor
-
-
 class Mamba3DClassifier(nn.Module):
-    """Clips (B, C, L, H, W) to `VideoLogits`, or to the video logits alone.
+    """Clips (B, C, L, H, W) to logits of the videos (B, out_channels) and of their frames (B, frames, out_channels).
+
+    Frames are those of the patch grid.
 
     Args:
         out_channels: logits a clip and a frame; 1 for two classes.
@@ -39,7 +29,7 @@ class Mamba3DClassifier(nn.Module):
         final_dim: number of features; None for the encoder's width.
         head_layers: linear layers of both heads.
         frame_branch: whether to compute the frame logits, which costs two thirds of a second encoder pass. Without it
-            the output is the tensor of video logits. The parameters are there in either case.
+            the output is the tensor of video logits alone. The parameters are there in either case.
         **encoder: arguments of :class:`~custom_networks.nets.mamba3d.Mamba3DEncoder`.
 
     Raises:
@@ -68,10 +58,10 @@ class Mamba3DClassifier(nn.Module):
         self.head = MLPHead(features, out_channels, head_layers)
         self.frame_head = MLPHead(features, out_channels, head_layers)
 
-    def forward(self, image: torch.Tensor) -> VideoLogits | torch.Tensor:
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | torch.Tensor:
         """Logits of the clips and of their frames."""
         volume = self.encoder.embed(image)
         video = self.head(self.aggregation(self.encoder.encode(volume)))
         if not self.frame_branch:
             return video
-        return VideoLogits(video, self.frame_head(self.frame_aggregation(self.encoder.encode_frames(volume))))
+        return video, self.frame_head(self.frame_aggregation(self.encoder.encode_frames(volume)))

@@ -3,6 +3,12 @@
 import pytest
 import torch
 
+from custom_networks.layers.sequence_mixers import DirectedMixer
+from custom_networks.nets.mamba3d import Mamba3DEncoder
+from custom_networks.nets.mamba3d_classifier import Mamba3DClassifier
+from custom_networks.nets.mamba3d_mae import Mamba3DMAE
+from custom_networks.nets.mamba3d_regressor import Mamba3DRegressor
+from custom_networks.nets.mamba3d_segmenter import Mamba3DSegmenter
 from custom_networks.nets.umamba import UMambaBot, UMambaEnc
 from custom_networks.nets.umamba2 import UMamba2
 from tests.nets_contract.published_plans import CT_3D, HIPPOCAMPUS_3D, plan_2d, resenc
@@ -61,3 +67,42 @@ def test_without_mixer_only_the_mamba_part_is_gone(plan, mamba_in_bot, mamba_in_
 def test_umamba2(last_stride, classes, bottleneck, patch_size, expected):
     plan = resenc(last_stride, 1, classes)
     assert count(UMamba2, bottleneck=bottleneck, patch_size=patch_size, **plan) == expected
+
+
+P4 = {"time_patch_size": 2, "patch_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("size", "width", "encoder", "pretraining", "ejection_fraction"),
+    [
+        ({}, 384, 34_868_352, 46_577_152, 40_703_873),
+        (P4, 192, 9_098_688, 12_147_104, 12_279_617),
+        ({}, 96, 2_496_288, 3_350_080, 4_349_921),
+        ({}, 192, 9_139_776, 12_229_504, 12_320_705),
+        ({}, 768, 136_091_904, 181_627_648, 147_236_609),
+        (P4, 96, 2_475_744, 3_308_768, 4_329_377),
+    ],
+    ids=["p16/384", "p4/192", "p16/96", "p16/192", "p16/768", "p4/96"],
+)
+def test_mamba3d(size, width, encoder, pretraining, ejection_fraction):
+    assert count(Mamba3DEncoder, embed_dim=width, **size) == encoder
+    assert count(Mamba3DMAE, embed_dim=width, **size) == pretraining
+    assert count(Mamba3DRegressor, embed_dim=width, **size) == ejection_fraction
+
+
+def test_mamba3d_segmenter_and_classifier():
+    assert count(Mamba3DSegmenter) == 35_066_240
+    assert count(Mamba3DSegmenter, embed_dim=192, **P4) == 9_111_424
+    assert count(Mamba3DClassifier) == 42_999_682
+
+
+def test_mamba3d_with_mamba2():
+    assert count(Mamba3DRegressor, mixer="mamba2") == 41_718_497
+    assert count(Mamba3DRegressor, mixer="mamba2", embed_dim=192, **P4) == 13_142_177
+
+
+@pytest.mark.parametrize(
+    ("width", "mixer", "expected"), [(384, "mamba", 963_840), (192, "mamba", 251_520), (384, "mamba2", 992_024)]
+)
+def test_one_mixer_of_mamba3d(width, mixer, expected):
+    assert count(DirectedMixer, width=width, mixer=mixer) == expected

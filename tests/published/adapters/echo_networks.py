@@ -341,24 +341,24 @@ def ventricle_segmentation(vector: Vector) -> None:
 def breast_lesion_classifier(vector: Vector) -> None:
     network, inputs = loaded(vector), vector.section("in")
     x, label = inputs["x"].requires_grad_(), inputs["y"].unsqueeze(1)
-    logits = network(x)
-    loss = LesionLoss(frame_weight=vector.config["frame_loss_weight"])(logits, label)
+    video, frames = network(x)
+    loss = LesionLoss(frame_weight=vector.config["frame_loss_weight"])((video, frames), label)
     loss.backward()
-    every_frame = label.unsqueeze(1).expand_as(logits.frames)
+    every_frame = label.unsqueeze(1).expand_as(frames)
     volume = network.encoder.embed(x)
     encoded, by_frame = network.encoder.encode(volume), network.encoder.encode_frames(volume)
     computed = {
-        "pred_y": logits.video,
-        "pred_frame_y": logits.frames,
+        "pred_y": video,
+        "pred_frame_y": frames,
         "encoder_tokens": encoded,
         "encoder_tokens_2d": by_frame,
         "features": network.aggregation(encoded),
         "frame_features": network.frame_aggregation(by_frame),
         "loss": loss,
-        "metric_ce_loss": LesionLoss()(logits.video, label),
-        "metric_frame_ce_loss": LesionLoss()(logits.frames, every_frame),
+        "metric_ce_loss": LesionLoss()(video, label),
+        "metric_frame_ce_loss": LesionLoss()(frames, every_frame),
     }
-    for prefix, scores in (("", logits.video), ("frame_", logits.frames.mean(1))):
+    for prefix, scores in (("", video), ("frame_", frames.mean(1))):
         decided = decision_scores(label.numpy().ravel(), scores.detach().sigmoid().numpy().ravel())
         computed |= {
             name.replace("cls_", f"epoch_{prefix}"): torch.tensor(value, dtype=torch.float64)
