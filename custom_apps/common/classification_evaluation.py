@@ -93,7 +93,7 @@ class ClassificationTable:
         """
         folder, estimates = Path(folder), self.estimates(level, resamples)
         write_csv(self.rows, folder / f"{prefix}cases.csv", ["case", "label", "probability"])
-        rows = [[title, *(_cell(each[measure]) for each in estimates.values())] for measure, title in TITLES.items()]
+        rows = [[title, *(each[measure].brief() for each in estimates.values())] for measure, title in TITLES.items()]
         headers = ["measure", *estimates]
         counts = f"{len(self.rows)} cases, {int(self.labels.sum())} of class 1; {100 * level:g} % bootstrap intervals."
         write_text(f"{markdown_table(rows, headers)}\n\n{counts} {OPTIMISTIC}\n", folder / f"{prefix}results.md")
@@ -200,10 +200,3 @@ def probability_of_class_1(logits: torch.Tensor) -> float:
     if len(logits) not in (1, 2):
         raise ValueError(f"expected one or two logits, got {len(logits)}")
     return float(torch.sigmoid(logits[0] if len(logits) == 1 else logits[1] - logits[0]))
-
-
-def _cell(estimate: Estimate) -> str:
-    if math.isnan(estimate.value):
-        return "-"
-    interval = "" if math.isnan(estimate.low) else f" ({estimate.low:.3f} to {estimate.high:.3f})"
-    return f"{estimate.value:.3f}{interval}"

@@ -42,6 +42,13 @@ class Estimate:
         interval = f"{100 * self.level:g} % CI {self.low:.{digits}f} to {self.high:.{digits}f}, "
         return f"{self.value:.{digits}f}{spread} ({'' if math.isnan(self.low) else interval}n = {self.cases})"
 
+    def brief(self, digits: int = 3) -> str:
+        """For example ``0.871 (0.848 to 0.892)``; a dash without a value."""
+        if math.isnan(self.value):
+            return "-"
+        interval = "" if math.isnan(self.low) else f" ({self.low:.{digits}f} to {self.high:.{digits}f})"
+        return f"{self.value:.{digits}f}{interval}"
+
 
 def bootstrap_mean(
     values: Sequence[float], level: float = 0.95, resamples: int = RESAMPLES, seed: int = SEED

@@ -104,7 +104,7 @@ class EFReport:
         self, table: EFTable, estimates: Mapping[str, Mapping[str, Estimate]]
     ) -> tuple[list[list[str]], list[str]]:
         measures = list(estimates[table.names[0]])
-        rows = [[title_of(m), *(_cell(estimates[name].get(m)) for name in table.names)] for m in measures]
+        rows = [[title_of(m), *(_cell(estimates[name], m) for name in table.names)] for m in measures]
         counts = [len(table.pairs(name)[0]) for name in table.names]
         rows.append(["videos", *map(str, counts)])
         return rows, ["measure", *(table.title(name) for name in table.names)]
@@ -129,9 +129,5 @@ class EFReport:
         return f"intervals are the {ends} of {count} bootstrap samples of videos"
 
 
-def _cell(estimate: Estimate | None) -> str:
-    """For example ``4.05 (3.81 to 4.30)``."""
-    if estimate is None or estimate.value != estimate.value:
-        return "-"
-    text = f"{estimate.value:.3f}"
-    return text if estimate.low != estimate.low else f"{text} ({estimate.low:.3f} to {estimate.high:.3f})"
+def _cell(estimates: Mapping[str, Estimate], measure: str) -> str:
+    return estimates[measure].brief() if measure in estimates else "-"

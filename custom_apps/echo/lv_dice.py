@@ -66,7 +66,7 @@ class DiceTable:
         ]
         write_csv(rows, folder / "dice.csv", ["Filename", *ECHONET_COLUMNS.values()])
         headers = ["Dice of the left ventricle", "mean over videos", "pooled over pixels"]
-        cells = [[TITLES[c], estimates["per_video"][c].text(), _without_cases(estimates["pooled"][c])] for c in COLUMNS]
+        cells = [[TITLES[c], estimates["per_video"][c].text(), estimates["pooled"][c].brief()] for c in COLUMNS]
         write_text(f"{markdown_table(cells, headers)}\n", folder / "dice.md")
         content = {kind: {c: _plain(e) for c, e in each.items()} for kind, each in estimates.items()}
         write_json(content, folder / "dice.json")
@@ -161,7 +161,3 @@ def _pooled_dice(both: np.ndarray, predicted_only: np.ndarray, traced_only: np.n
 
 def _plain(estimate: Estimate) -> dict[str, float]:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "cases": estimate.cases}
-
-
-def _without_cases(estimate: Estimate) -> str:
-    return estimate.text().replace(f", n = {estimate.cases}", "")

@@ -83,6 +83,9 @@ def test_text():
     assert found.text(2) == "0.50 ± 0.35 (95 % CI 0.25 to 0.75, n = 2)"
     assert bootstrap_mean([0.5]).text() == "0.500 (n = 1)"
     assert bootstrap_mean([]).text() == "no case"
+    assert found.brief(2) == "0.50 (0.25 to 0.75)"
+    assert bootstrap_mean([0.5]).brief() == "0.500"
+    assert bootstrap_mean([]).brief() == "-"
 
 
 def test_a_vectorized_statistic_gives_the_same_interval():

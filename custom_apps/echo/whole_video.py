@@ -1,0 +1,75 @@
+"""Whole videos for evaluation and inference, prepared exactly as the clips that a network was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose, MapTransform, Transform
+
+from custom_apps.common.errors import DataError
+from custom_apps.echo.annotated_clip import AnnotatedClipd
+from custom_apps.echo.clip_sampling import SampleClipd
+from custom_apps.echo.loading import LoadVideod
+from custom_apps.echo.segment_clip import SegmentClipd
+from custom_apps.echo.tracings import TracedPair, lv_mask
+
+
+def uncut(chain: Compose) -> Compose:
+    """The chain without the step that cuts clips out of videos, so that every frame comes out.
+
+    Args:
+        chain: of `custom_apps.echo.chains`, with ``training=False``. A step that cuts between traced frames becomes one
+            that only draws their masks, see :class:`AnnotatedVideod`.
+
+    Returns:
+        A chain of the same further steps, whose items also have ``frame_size``, int64 (height, width) of the file.
+    """
+    steps: list[Transform] = []
+    for step in chain.transforms:
+        if isinstance(step, AnnotatedClipd):
+            steps.append(AnnotatedVideod(step.keys))
+        elif not isinstance(step, (SampleClipd, SegmentClipd)):
+            steps.append(step)
+        if isinstance(step, LoadVideod):
+            steps.append(FrameSized(step.keys))
+    return Compose(steps)
+
+
+class AnnotatedVideod(MapTransform):
+    """Adds the masks of the traced frames to a whole video; items without ``tracings`` pass.
+
+    ``label`` is int64 (2, H, W), masks of end-diastole and end-systole in this order, and ``label_frame`` int64 (2,),
+    their frame numbers.
+
+    Raises:
+        DataError: a traced frame beyond the end of the video.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Adds the labels."""
+        result = dict(data)
+        pair: TracedPair | None = result.pop("tracings", None)
+        if pair is None:
+            return result
+        numbers = [tracing.frame for tracing in pair]
+        for key in self.key_iterator(result):
+            frames, size = result[key].shape[1], result[key].shape[-2:]
+            if not 0 <= min(numbers) <= max(numbers) < frames:
+                raise DataError(result.get("case", key), f"frames {sorted(numbers)} are traced", f"0 to {frames - 1}")
+            result["label"] = torch.from_numpy(np.stack([lv_mask(tracing.rows, size) for tracing in pair])).long()
+            result["label_frame"] = torch.tensor(numbers)
+        return result
+
+
+class FrameSized(MapTransform):
+    """Adds ``frame_size``, int64 (height, width), of a video (C, F, H, W)."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Adds the size."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result["frame_size"] = torch.tensor(result[key].shape[-2:])
+        return result
