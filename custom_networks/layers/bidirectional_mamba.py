@@ -9,10 +9,11 @@ from __future__ import annotations
 import copy
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from custom_networks.layers.mamba import Mamba, scan_inputs
-from custom_networks.ops import selective_scan
+from custom_networks.layers.mamba import Mamba, inner_weights, wide
+from custom_networks.ops import bidirectional_mamba_inner, causal_conv1d, selective_scan
 
 KINDS = ("v1", "v2")
 
@@ -74,30 +75,33 @@ class BidirectionalMamba(Mamba):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Mixes tokens (B, L, C) along L; the state is float32 or wider whatever the input dtype."""
-        xz = self.in_proj(tokens)
-        y = self._both(xz)
+        y = self._both(self.in_proj(tokens))
         out = self.out_proj(y / 2 if self.kind == "v2" and self.halve else y)
         return out if self.scale is None else out * self.scale
 
     def _both(self, xz: torch.Tensor) -> torch.Tensor:
         """Sum of the gated outputs of the two directions, (B, L, D)."""
+        weights = inner_weights(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
         if self.kind == "v2":
-            ahead = selective_scan(**scan_inputs(xz, self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D))
-            behind = selective_scan(
-                **scan_inputs(
-                    xz,
-                    self.conv1d_reverse,
-                    self.x_proj_reverse,
-                    self.dt_proj_reverse,
-                    self.A_log_reverse,
-                    self.D_reverse,
-                    reverse=True,
-                )
+            return bidirectional_mamba_inner(
+                xz,
+                weights,
+                inner_weights(
+                    self.conv1d_reverse, self.x_proj_reverse, self.dt_proj_reverse, self.A_log_reverse, self.D_reverse
+                ),
             )
-        else:
-            operands = scan_inputs(xz, self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
-            ahead = selective_scan(**operands)
-            behind = selective_scan(
-                **operands | {"A": -torch.exp(self.A_log_reverse.float()), "reverse": True},
-            )
+        return self._shared(xz, weights)
+
+    def _shared(self, xz: torch.Tensor, weights: tuple) -> torch.Tensor:
+        """The same for "v1", where both scans read one convolution and one projection."""
+        conv_weight, conv_bias, _, _, bias, A, D = weights
+        x, z = xz.transpose(1, 2).chunk(2, dim=1)
+        u = causal_conv1d(x, conv_weight, conv_bias, "silu")
+        parts = [self.dt_rank, self.d_state, self.d_state]
+        steps, B, C = self.x_proj(u.transpose(1, 2)).split(parts, dim=-1)
+        delta = F.linear(steps, self.dt_proj.weight).transpose(1, 2)
+        B, C = B.transpose(1, 2), C.transpose(1, 2)
+        ahead = selective_scan(u, delta, A, B, C, D, z, bias, delta_softplus=True)
+        A = -torch.exp(wide(self.A_log_reverse))
+        behind = selective_scan(u, delta, A, B, C, D, z, bias, delta_softplus=True, reverse=True)
         return (ahead + behind).transpose(1, 2)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from custom_networks.ops import causal_conv1d, selective_scan
+from custom_networks.ops import mamba_inner
 
 
 def inverse_softplus_of_time_steps(count: int, low: float = 1e-3, high: float = 1e-1) -> torch.Tensor:
@@ -21,43 +20,24 @@ def inverse_softplus_of_time_steps(count: int, low: float = 1e-3, high: float = 
     return dt + torch.log(-torch.expm1(-dt))
 
 
-def scan_inputs(
-    xz: torch.Tensor,
-    conv1d: nn.Conv1d,
-    x_proj: nn.Linear,
-    dt_proj: nn.Linear,
-    A_log: torch.Tensor,
-    D: torch.Tensor,
-    reverse: bool = False,
-) -> dict[str, object]:
-    """Keyword arguments of :func:`custom_networks.ops.selective_scan` for one direction of a mixer.
+def wide(x: torch.Tensor) -> torch.Tensor:
+    """A parameter of the recurrence in float32, or wider if it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
-    Args:
-        xz: convolution input and gate side by side, (B, L, 2 D).
-        conv1d: depthwise convolution of D channels.
-        x_proj: D to R + 2 N.
-        dt_proj: R to D.
-        A_log: log of the negated state matrix, (D, N).
-        D: weight of the skip connection, (D,).
-        reverse: from the last token to the first, convolution included.
-    """
-    # Channel-last all the way: every (B, D, L) operand is a transposed view of (B, L, D) memory.
-    x, z = xz.transpose(1, 2).chunk(2, dim=1)
-    x = causal_conv1d(x, conv1d.weight.squeeze(1), conv1d.bias, "silu", reverse=reverse)
-    states = A_log.shape[1]
-    dt, B, C = x_proj(x.transpose(1, 2)).transpose(1, 2).split([dt_proj.in_features, states, states], dim=1)
-    return {
-        "u": x,
-        "delta": F.linear(dt.transpose(1, 2), dt_proj.weight).transpose(1, 2),
-        "A": -torch.exp(A_log.float()),
-        "B": B,
-        "C": C,
-        "D": D.float(),
-        "z": z,
-        "delta_bias": dt_proj.bias.float(),
-        "delta_softplus": True,
-        "reverse": reverse,
-    }
+
+def inner_weights(
+    conv1d: nn.Conv1d, x_proj: nn.Linear, dt_proj: nn.Linear, A_log: torch.Tensor, D: torch.Tensor
+) -> tuple[torch.Tensor | None, ...]:
+    """Arguments of :func:`custom_networks.ops.mamba_inner` for one direction of a mixer."""
+    return (
+        conv1d.weight.squeeze(1),
+        conv1d.bias,
+        x_proj.weight,
+        dt_proj.weight,
+        wide(dt_proj.bias),
+        -torch.exp(wide(A_log)),
+        wide(D),
+    )
 
 
 class Mamba(nn.Module):
@@ -111,6 +91,5 @@ class Mamba(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Mixes tokens (B, L, C) along L; the state is float32 or wider whatever the input dtype."""
-        xz = self.in_proj(tokens)
-        operands = scan_inputs(xz, self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D, self.reverse)
-        return self.out_proj(selective_scan(**operands).transpose(1, 2))
+        weights = inner_weights(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
+        return self.out_proj(mamba_inner(self.in_proj(tokens), *weights, reverse=self.reverse))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from custom_networks.layers.gated_norm import GatedRMSNorm
-from custom_networks.layers.mamba import inverse_softplus_of_time_steps
+from custom_networks.layers.mamba import inverse_softplus_of_time_steps, wide
 from custom_networks.ops import causal_conv1d, ssd_scan
 
 
@@ -125,13 +125,13 @@ class Mamba2(nn.Module):
         y = ssd_scan(
             x.unflatten(-1, (self.heads, self.headdim)),
             dt,
-            -torch.exp(A_log.float()),
+            -torch.exp(wide(A_log)),
             B.unflatten(-1, (self.ngroups, self.d_state)),
             C.unflatten(-1, (self.ngroups, self.d_state)),
             self.chunk_size,
-            D.float() if D.shape[0] == self.heads else D.float().unflatten(0, (self.heads, self.headdim)),
+            wide(D) if D.shape[0] == self.heads else wide(D).unflatten(0, (self.heads, self.headdim)),
             z=None if self.norm is not None else z.unflatten(-1, (self.heads, self.headdim)),
-            dt_bias=dt_bias.float(),
+            dt_bias=wide(dt_bias),
             dt_softplus=True,
             dt_limit=self.dt_limit,
             reverse=reverse,

@@ -8,5 +8,14 @@ width, ``G`` groups, ``W`` width of a convolution, ``T`` steps of a chunk.
 from custom_networks.ops import _native, _torch  # noqa: F401
 from custom_networks.ops.backend import backend_info, set_backend
 from custom_networks.ops.functional import causal_conv1d, selective_scan, ssd_scan
+from custom_networks.ops.mamba_inner import bidirectional_mamba_inner, mamba_inner
 
-__all__ = ["backend_info", "causal_conv1d", "selective_scan", "set_backend", "ssd_scan"]
+__all__ = [
+    "backend_info",
+    "bidirectional_mamba_inner",
+    "causal_conv1d",
+    "mamba_inner",
+    "selective_scan",
+    "set_backend",
+    "ssd_scan",
+]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from custom_networks.ops import _native_causal_conv, _native_selective_scan, _native_ssd, _reference, _torch
+from custom_networks.ops._mamba_inner import Kernels, define_bidirectional_mamba_inner, define_mamba_inner
 from custom_networks.ops._native_build import BuildError
 from custom_networks.ops._native_library import load
 from custom_networks.ops._operators import define_causal_conv1d, define_selective_scan, define_ssd_scan
@@ -25,6 +26,16 @@ _selective_scan = define_selective_scan(
 )
 _ssd_scan = define_ssd_scan("native", _native_ssd.forward, _native_ssd.backward, _native_ssd.states_shape)
 _causal_conv1d = define_causal_conv1d("native", _native_causal_conv.forward, _native_causal_conv.backward)
+
+_kernels = Kernels(
+    _native_causal_conv.forward,
+    _native_causal_conv.backward,
+    _native_selective_scan.forward,
+    _native_selective_scan.backward,
+    _native_selective_scan.states_shape,
+)
+_mamba_inner = define_mamba_inner("native", _kernels)
+_bidirectional_mamba_inner = define_bidirectional_mamba_inner("native", _kernels)
 
 
 def is_available() -> tuple[bool, str]:
@@ -49,6 +60,19 @@ def causal_conv1d(x: Tensor, weight: Tensor, *arguments: object, **options: obje
     """
     served = _serves(x) and weight.shape[1] <= _native_causal_conv.MAX_WIDTH
     return (_causal_conv1d if served else _torch.causal_conv1d)(x, weight, *arguments, **options)
+
+
+def mamba_inner(xz: Tensor, weights: tuple, reverse: bool) -> Tensor:
+    """Inside of a Mamba mixer; see :func:`custom_networks.ops.mamba_inner`."""
+    served = _serves(xz) and weights[0].shape[1] <= _native_causal_conv.MAX_WIDTH
+    return (_mamba_inner if served else _torch.mamba_inner)(xz, weights, reverse)
+
+
+def bidirectional_mamba_inner(xz: Tensor, weights: tuple, weights_reverse: tuple) -> Tensor:
+    """Inside of a Mamba mixer of two directions; see :func:`custom_networks.ops.bidirectional_mamba_inner`."""
+    widths = [direction[0].shape[1] for direction in (weights, weights_reverse)]
+    served = _serves(xz) and max(widths) <= _native_causal_conv.MAX_WIDTH
+    return (_bidirectional_mamba_inner if served else _torch.bidirectional_mamba_inner)(xz, weights, weights_reverse)
 
 
 def _serves(x: Tensor) -> bool:

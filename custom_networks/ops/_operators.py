@@ -196,6 +196,7 @@ def register(
         The operator.
     """
     count = tensors.count(",") + 1
+    flags = f", {flags}" if flags else ""
     switch = ", bool save_states" if kept else ""
 
     def run(*arguments: object) -> Tensor | tuple[Tensor, ...]:
@@ -240,10 +241,10 @@ def register(
 
     outputs = ", ".join(["Tensor"] * (results + kept))
     incoming = ", ".join(f"Tensor? grad_{i}" for i in range(results))
-    saved = "".join(f"Tensor kept_{i}, " for i in range(kept))
-    operator = _define(f"{name}({tensors}, {flags}{switch}) -> ({outputs})", run, run_fake)
+    saved = "".join(f", Tensor kept_{i}" for i in range(kept))
+    operator = _define(f"{name}({tensors}{flags}{switch}) -> ({outputs})", run, run_fake)
     operator_back = _define(
-        f"{name}_backward({incoming}, {tensors}, {saved}{flags}) -> Tensor[]", run_back, run_fake_back
+        f"{name}_backward({incoming}, {tensors}{saved}{flags}) -> Tensor[]", run_back, run_fake_back
     )
     torch.library.register_autograd(f"custom_networks::{name}", differentiate, setup_context=keep, lib=_LIBRARY)
     torch.library.register_autograd(f"custom_networks::{name}_backward", refuse, lib=_LIBRARY)

@@ -108,6 +108,20 @@ def resolve(operator: str, device_type: str) -> Callable:
     return getattr(sys.modules[BACKENDS[name].module], operator)
 
 
+def resolve_beside(operator: str, main: str, device_type: str) -> Callable | None:
+    """``operator`` of the backend that computes ``main``.
+
+    None if that backend lacks it, and while a program is exported: exporters are given the parts.
+
+    Raises:
+        As :func:`resolve`.
+    """
+    if torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting():
+        return None
+    name = _choose(_selected, main, device_type)
+    return getattr(sys.modules[BACKENDS[name].module], operator, None)
+
+
 def _choose(selected: str, operator: str, device_type: str) -> str:
     return _find(selected, operator, device_type)
 

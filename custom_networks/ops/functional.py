@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from custom_networks.ops._checks import check_floating, check_not_empty, check_rank, check_shape
 from custom_networks.ops._layout import in_memory_order_of, state_dtype
 from custom_networks.ops.backend import resolve
 
@@ -60,18 +61,18 @@ def selective_scan(
     Source: Mamba, Gu and Dao 2023, section 3; argument meaning of mamba-ssm's ``selective_scan_fn``. Deviations:
         ``reverse``; an initial state and a differentiable last one; no complex A.
     """
-    _check_floating(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, initial_state=initial_state)
-    _check_rank("u", u, 3, "(B, D, L)")
+    check_floating(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, initial_state=initial_state)
+    check_rank("u", u, 3, "(B, D, L)")
     batch, channels, length = u.shape
-    _check_rank("A", A, 2, "(D, N)")
+    check_rank("A", A, 2, "(D, N)")
     states = A.shape[1]
-    _check_shape("A", A, (channels, states), "(D, N)")
+    check_shape("A", A, (channels, states), "(D, N)")
     for name, value in (("delta", delta), ("z", z)):
-        _check_shape(name, value, (batch, channels, length), "(B, D, L)")
+        check_shape(name, value, (batch, channels, length), "(B, D, L)")
     for name, value in (("D", D), ("delta_bias", delta_bias)):
-        _check_shape(name, value, (channels,), "(D,)")
-    _check_shape("initial_state", initial_state, (batch, channels, states), "(B, D, N)")
-    _check_not_empty(D=channels, L=length, N=states)
+        check_shape(name, value, (channels,), "(D,)")
+    check_shape("initial_state", initial_state, (batch, channels, states), "(B, D, N)")
+    check_not_empty(D=channels, L=length, N=states)
     B = _grouped("B", B, batch, channels, states, length)
     C = _grouped("C", C, batch, channels, states, length)
     if B.shape[1] != C.shape[1]:
@@ -137,25 +138,25 @@ def ssd_scan(
     Source: Mamba-2, Dao and Gu 2024, section 6; argument meaning of mamba-ssm's ``mamba_chunk_scan_combined``.
         Deviations: ``reverse``; a default ``chunk_size``.
     """
-    _check_floating(x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial_states=initial_states)
-    _check_rank("x", x, 4, "(B, L, H, P)")
+    check_floating(x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial_states=initial_states)
+    check_rank("x", x, 4, "(B, L, H, P)")
     batch, length, heads, width = x.shape
-    _check_rank("B", B, 4, "(B, L, G, N)")
+    check_rank("B", B, 4, "(B, L, G, N)")
     groups, states = B.shape[2:]
-    _check_not_empty(L=length, H=heads, P=width, G=groups, N=states)
+    check_not_empty(L=length, H=heads, P=width, G=groups, N=states)
     for name, value in (("B", B), ("C", C)):
-        _check_shape(name, value, (batch, length, groups, states), "(B, L, G, N)")
+        check_shape(name, value, (batch, length, groups, states), "(B, L, G, N)")
     if heads % groups:
         raise ValueError(f"B: {groups} groups do not divide {heads} heads")
-    _check_shape("dt", dt, (batch, length, heads), "(B, L, H)")
+    check_shape("dt", dt, (batch, length, heads), "(B, L, H)")
     for name, value in (("A", A), ("dt_bias", dt_bias)):
-        _check_shape(name, value, (heads,), "(H,)")
+        check_shape(name, value, (heads,), "(H,)")
     if D is not None and D.dim() == 1:
-        _check_shape("D", D, (heads,), "(H,) or (H, P)")
+        check_shape("D", D, (heads,), "(H,) or (H, P)")
     else:
-        _check_shape("D", D, (heads, width), "(H,) or (H, P)")
-    _check_shape("z", z, (batch, length, heads, width), "(B, L, H, P)")
-    _check_shape("initial_states", initial_states, (batch, heads, width, states), "(B, H, P, N)")
+        check_shape("D", D, (heads, width), "(H,) or (H, P)")
+    check_shape("z", z, (batch, length, heads, width), "(B, L, H, P)")
+    check_shape("initial_states", initial_states, (batch, heads, width, states), "(B, H, P, N)")
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     low, high = dt_limit
@@ -206,20 +207,20 @@ def causal_conv1d(
 
     Source: Mamba, Gu and Dao 2023, section 3.4; argument meaning of ``causal_conv1d_fn``. Deviation: ``reverse``.
     """
-    _check_floating(x=x, weight=weight, bias=bias, initial_state=initial_state)
-    _check_rank("x", x, 3, "(B, D, L)")
+    check_floating(x=x, weight=weight, bias=bias, initial_state=initial_state)
+    check_rank("x", x, 3, "(B, D, L)")
     channels = x.shape[1]
-    _check_rank("weight", weight, 2, "(D, W)")
-    _check_shape("weight", weight, (channels, weight.shape[1]), "(D, W)")
-    _check_shape("bias", bias, (channels,), "(D,)")
-    _check_not_empty(D=channels, L=x.shape[2], W=weight.shape[1])
+    check_rank("weight", weight, 2, "(D, W)")
+    check_shape("weight", weight, (channels, weight.shape[1]), "(D, W)")
+    check_shape("bias", bias, (channels,), "(D,)")
+    check_not_empty(D=channels, L=x.shape[2], W=weight.shape[1])
     if activation not in (None, "silu", "swish"):
         raise ValueError(f"activation must be None, 'silu' or 'swish', got {activation!r}")
     run = resolve("causal_conv1d", x.device.type)
     context = weight.shape[1] - 1
     if initial_state is None and not return_final_state:
         return run(x, weight, bias, activation, reverse)
-    _check_shape("initial_state", initial_state, (x.shape[0], channels, context), "(B, D, W - 1)")
+    check_shape("initial_state", initial_state, (x.shape[0], channels, context), "(B, D, W - 1)")
     if initial_state is None:
         initial_state = x.new_zeros(x.shape[0], channels, context)
     # Only sequences worked on piece by piece come here: one copy is cheaper than another argument of every backend.
@@ -232,45 +233,16 @@ def causal_conv1d(
     return (y, final.transpose(1, 2)) if return_final_state else y
 
 
-def _check_floating(**tensors: Tensor | None) -> None:
-    """All tensors are real, floating, and on one device."""
-    present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    first = next(iter(present))
-    for name, tensor in present.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
-        if not tensor.is_floating_point():
-            raise TypeError(f"{name} must be of real floating dtype, got {tensor.dtype}")
-        if tensor.device != present[first].device:
-            raise ValueError(f"{name} is on {tensor.device}, {first} on {present[first].device}")
-
-
-def _check_rank(name: str, tensor: Tensor, rank: int, meaning: str) -> None:
-    if tensor.dim() != rank:
-        raise ValueError(f"{name} must have shape {meaning}, got {tuple(tensor.shape)}")
-
-
-def _check_shape(name: str, tensor: Tensor | None, expected: tuple[int, ...], meaning: str) -> None:
-    if tensor is not None and tuple(tensor.shape) != expected:
-        raise ValueError(f"{name} must have shape {meaning} = {expected}, got {tuple(tensor.shape)}")
-
-
-def _check_not_empty(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size == 0:
-            raise ValueError(f"empty input: {name} is 0")
-
-
 def _grouped(name: str, matrix: Tensor, batch: int, channels: int, states: int, length: int) -> Tensor:
     """An input or output matrix as (B, G, N, L), without a copy."""
     if matrix.dim() == 2:
-        _check_shape(name, matrix, (channels, states), "(D, N)")
+        check_shape(name, matrix, (channels, states), "(D, N)")
         return matrix[None, :, :, None].expand(batch, -1, -1, length)
     if matrix.dim() == 3:
         matrix = matrix[:, None]
-    _check_rank(name, matrix, 4, "(B, N, L), (B, G, N, L) or (D, N)")
+    check_rank(name, matrix, 4, "(B, N, L), (B, G, N, L) or (D, N)")
     groups = matrix.shape[1]
-    _check_shape(name, matrix, (batch, groups, states, length), "(B, G, N, L)")
+    check_shape(name, matrix, (batch, groups, states, length), "(B, G, N, L)")
     if groups == 0 or channels % groups:
         raise ValueError(f"{name}: {groups} groups do not divide {channels} channels")
     return matrix

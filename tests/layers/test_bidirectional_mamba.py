@@ -82,9 +82,8 @@ def test_equals_two_causal_scans_on_flipped_data(options, length):
         y = function(tokens)
         return [y, *torch.autograd.grad((y * weight).sum(), [tokens, *mixer.parameters()])]
 
-    # Decay and skip weight are at least float32, and not more; the rest is float64 here.
     for ours, theirs in zip(outcome(mixer), outcome(lambda x: by_flipping(mixer, x)), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6 * theirs.abs().max().item())
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11 * theirs.abs().max().item())
 
 
 def test_reversed_tokens_with_exchanged_directions_give_the_reversed_output():

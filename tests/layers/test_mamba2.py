@@ -83,12 +83,11 @@ def test_options_against_plain_operations(options, both, length):
         y = function(tokens)
         return [y, *torch.autograd.grad((y * weight).sum(), [tokens, *mixer.parameters()], allow_unused=True)]
 
-    # Decays are float32 here, the rest float64.
     for ours, theirs in zip(outcome(mixer), outcome(lambda x: plain(mixer, x)), strict=True):
         if ours is None:
             assert theirs is None or not theirs.any()
             continue
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6 * max(1.0, theirs.abs().max().item()))
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11 * max(1.0, theirs.abs().max().item()))
 
 
 def test_a_skip_weight_of_the_reverse_direction_is_used_when_there_is_one():
