@@ -69,10 +69,10 @@ def write_echonet_phantom(
 
 
 def echo_case(
-    random: np.random.Generator, ef_percent: float, frames: int, fps: float, size: int
+    random: np.random.Generator, ef_percent: float, frames: int, fps: float, size: int, phase: float | None = None
 ) -> tuple[Ventricle, np.ndarray]:
     """One heart with about this ejection fraction, and its video, uint8 (frames, size, size)."""
-    ventricle = beating_ventricle(random, ef_percent, frames, fps, size)
+    ventricle = beating_ventricle(random, ef_percent, frames, fps, size, phase)
     return ventricle, render(ventricle, View.drawn(random, size), random, size)
 
 

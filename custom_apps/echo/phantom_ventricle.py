@@ -93,7 +93,9 @@ class Ventricle:
         return TracedPair(self.tracing(int(volumes.argmax())), self.tracing(int(volumes.argmin())))
 
 
-def beating_ventricle(random: np.random.Generator, ef_percent: float, frames: int, fps: float, size: int) -> Ventricle:
+def beating_ventricle(
+    random: np.random.Generator, ef_percent: float, frames: int, fps: float, size: int, phase: float | None = None
+) -> Ventricle:
     """Draws a ventricle that has about the given ejection fraction.
 
     Weak hearts are drawn large. The cavity shortens and narrows so that its volume falls by ``ef_percent``; the wall
@@ -106,6 +108,7 @@ def beating_ventricle(random: np.random.Generator, ef_percent: float, frames: in
         frames: number of frames.
         fps: frames per second.
         size: edge of the frames in pixels.
+        phase: where in the cycle the first frame is, 0 for end-diastole; drawn when None.
     """
     ejected = ef_percent / 100
     mm_per_pixel = random.uniform(138, 172) / size
@@ -113,8 +116,9 @@ def beating_ventricle(random: np.random.Generator, ef_percent: float, frames: in
     half_width = (23.5 + 11 * (0.55 - ejected) + random.normal(0, 1.3)) / mm_per_pixel
     wall = random.uniform(8.5, 11.5) / mm_per_pixel
     beat = Beat(random.uniform(0.33, 0.39), random.uniform(0.68, 0.78))
-    phase = random.uniform() + np.arange(frames) / fps * random.uniform(52, 92) / 60
-    empty = 1 - beat.filling(phase)
+    start = random.uniform() if phase is None else phase
+    phases = start + np.arange(frames) / fps * random.uniform(52, 92) / 60
+    empty = 1 - beat.filling(phases)
 
     shortened = 1 - 0.28 * ejected
     # Interpolated so that the volume, not the width, follows the filling.
@@ -128,4 +132,4 @@ def beating_ventricle(random: np.random.Generator, ef_percent: float, frames: in
     along = np.array([np.sin(tilt), np.cos(tilt)])
     # The apex comes down a little in systole; most of the shortening is at the base.
     apexes = apex + (0.12 * (length - lengths))[:, None] * along + breathing[:, None] * random.normal(0, 0.7, 2)
-    return Ventricle(lengths, widths, outer, apexes, tilt, beat.valve_opening(phase), mm_per_pixel)
+    return Ventricle(lengths, widths, outer, apexes, tilt, beat.valve_opening(phases), mm_per_pixel)
