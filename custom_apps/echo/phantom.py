@@ -25,7 +25,7 @@ def write_echonet_phantom(
     cases: int = 40,
     test_cases: int = 16,
     seed: int = 0,
-    frames: tuple[int, int] = (60, 120),
+    frames: tuple[int, int] = (70, 150),
     size: int = FRAME_SIZE,
 ) -> Path:
     """Writes ``folder/PhantomEchoNet``: videos, list and tracings of beating hearts in an apical four-chamber view.
