@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ from custom_networks.nets.vim_mae import VimMAE
 from custom_networks.nets.vit_classifier import ViTClassifier
 from custom_networks.nets.vit_mae import ViTMAE
 from custom_networks.published.brain_arguments import arguments_from_state, cube_of
-from custom_networks.published.key_map import NameTable, published_state
-from custom_networks.published.reading import CheckpointError, state_dict_of
+from custom_networks.published.key_map import LoadReport, NameTable, convert, published_state
+from custom_networks.published.reading import CheckpointError, read_checkpoint, state_dict_of
 from custom_networks.published.umamba import rename_by
 from custom_networks.published.vit_names import TOKEN_RENAMES, VIT_RENAMES
 
@@ -38,6 +39,11 @@ _VIM_RENAMES = [
     (r"\.mixer\.scale$", ".mixer.gamma"),
     (r"\.mixer\.(\w+)_reverse\.", r".mixer.\1_b."),
 ]
+
+# What of a classifier pre-training does not provide, and what of a checkpoint is no part of the encoder: beginnings of
+# our names and of published ones.
+_NEW_IN_CLASSIFIER = ("head.", "feature_norm.")
+_BESIDE_ENCODER = ("decoder", "mask_token", "prediction_head.", "rope.", "head.", "feature_norm.", "fc_norm.")
 
 _POSITIONS = ("pos_embed", "decoder_pos_embed")
 
@@ -153,3 +159,59 @@ def arguments_from_content(content: Mapping[str, Any], image_size: Sequence[int]
     """
     options = vars(content["args"]) if isinstance(content.get("args"), argparse.Namespace) else {}
     return arguments_from_state(_tidy(content), options, image_size)
+
+
+def transfer_encoder(
+    pretrained: str | PathLike[str] | Mapping[str, Any],
+    network: nn.Module,
+    head_std: float = 2e-5,
+    pretrained_grid: Sequence[int] | None = None,
+) -> LoadReport:
+    """Starts a classifier from the encoder of a masked autoencoder, and draws its head anew.
+
+    Everything up to the last norm is taken over, the position table moved to the classifier's grid. The head gets
+    weights from a truncated normal distribution and a bias of zero.
+
+    Args:
+        pretrained: a checkpoint file or its content, published or of this project.
+        network: a :class:`~custom_networks.nets.vim_classifier.VimClassifier` or
+            :class:`~custom_networks.nets.vit_classifier.ViTClassifier`.
+        head_std: standard deviation of the head's weights.
+        pretrained_grid: patches along every axis in pre-training; None for the classifier's own grid if the number of
+            patches is the same, and a cube otherwise.
+
+    Returns:
+        The report: ``ignored`` lists what the file holds for pre-training only, ``kept`` what of the network it has not
+        filled: the head, and the norm after the mean pooling of vision transformers.
+
+    Raises:
+        CheckpointError: if anything else is missing, left over, or of another shape. The network is then unchanged.
+
+    Source: the fine-tuning of Hu et al. 2024, arXiv:2409.07746, which loads without checking names.
+    """
+    content = pretrained if isinstance(pretrained, Mapping) else read_checkpoint(pretrained)
+    objects = content.get("objects")
+    state = state_dict_of(objects if isinstance(objects, Mapping) else content, ("model", "network", "state_dict"))
+    names = published_names(network) if "pos_embed" in state else {key: [key] for key in network.state_dict()}
+    new = [key for key in names if key.startswith(_NEW_IN_CLASSIFIER)]
+    names = {key: group for key, group in names.items() if key not in new}
+    class_tokens = [names[key][0] for key in ("class_token", "tail_token") if key in names]
+    positions = names.get("position_embedding", [""])[0]
+    if positions in state and all(name in state for name in class_tokens):
+        grid = tuple(pretrained_grid) if pretrained_grid else None
+        state[positions] = fit_positions(state[positions], network.prefix, network.grid, grid)
+
+    beside = _BESIDE_ENCODER
+    if network.class_token is None:
+        beside += ("cls_token", "class_token")
+    if isinstance(network, ViTClassifier) and network.pooling == "mean":
+        beside += ("norm.", "encoder.norm.")
+    ignored = [name for name in state if name.startswith(beside)]
+    ours, report = convert({name: state[name] for name in state if name not in ignored}, names, network)
+    report.ignored, report.kept = ignored, new
+    if not report.complete:
+        raise CheckpointError(f"the checkpoint's encoder does not fit {type(network).__name__}: {report}")
+    network.load_state_dict(ours, strict=False)
+    nn.init.trunc_normal_(network.head.weight, std=head_std, a=-2 * head_std, b=2 * head_std)
+    nn.init.zeros_(network.head.bias)
+    return report

@@ -13,8 +13,7 @@ from custom_networks.nets.vim_mae import VimMAE
 from custom_networks.nets.vit_classifier import ViTClassifier
 from custom_networks.nets.vit_mae import ViTMAE
 from custom_networks.published import CheckpointError, export, load
-from custom_networks.published.brain import unused_entries
-from custom_networks.published.encoder_transfer import transfer_encoder
+from custom_networks.published.brain import transfer_encoder, unused_entries
 
 IMAGE = {"in_channels": 2, "image_size": (8, 8, 8), "patch_size": 4, "embed_dim": 24, "depth": 3}
 DECODER = {"decoder_dim": 16, "decoder_depth": 2}
@@ -146,10 +145,13 @@ def test_namespaces_open_no_door_for_code(tmp_path, capsys):
 @pytest.mark.parametrize("published", [True, False])
 def test_hand_over_to_a_classifier_on_another_grid(published):
     pretrained = perturbed(VimMAE(**IMAGE, **DECODER, **LEGACY))
-    state = export("brain", pretrained) if published else pretrained.state_dict()
+    content = {"model": export("brain", pretrained), "epoch": 3}
+    if not published:
+        content = {"epoch": 3, "objects": {"network": pretrained.state_dict(), "optimizer": {"state": {}}}}
     classifier = VimClassifier(**IMAGE | {"image_size": (8, 12, 4)}, drop_path=0.0)
-    report = transfer_encoder({"model": state, "epoch": 3}, classifier)
-    assert set(report.missing) == {"head.weight", "head.bias"}
+    report = transfer_encoder(content, classifier)
+    assert set(report.kept) == {"head.weight", "head.bias"}
+    assert {name.split("_")[0].split(".")[0] for name in report.ignored} >= {"decoder", "mask"}
     assert len(report.matched) + 2 == len(classifier.state_dict())
     torch.testing.assert_close(classifier.encoder.state_dict(), pretrained.encoder.state_dict())
     torch.testing.assert_close(classifier.patch_embedding.state_dict(), pretrained.patch_embedding.state_dict())
@@ -174,11 +176,11 @@ def test_hand_over_refuses_what_does_not_fit():
         transfer_encoder(state, VimClassifier(**IMAGE, class_token="front"))
 
 
-@pytest.mark.parametrize(("pooling", "missing"), [("mean", {"feature_norm", "head"}), ("class_token", {"head"})])
-def test_vision_transformer_hand_over(pooling, missing):
+@pytest.mark.parametrize(("pooling", "kept"), [("mean", {"feature_norm", "head"}), ("class_token", {"head"})])
+def test_vision_transformer_hand_over(pooling, kept):
     pretrained = ViTMAE(**IMAGE, **DECODER, num_heads=4, decoder_num_heads=2)
     classifier = ViTClassifier(**IMAGE, num_heads=4, pooling=pooling)
     for state in (pretrained.state_dict(), export("brain", pretrained)):
         report = transfer_encoder(state, classifier)
-        assert {key.split(".")[0] for key in report.missing} == missing
+        assert {key.split(".")[0] for key in report.kept} == kept
         assert torch.equal(classifier.class_token, pretrained.class_token)

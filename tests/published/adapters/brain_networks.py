@@ -14,8 +14,7 @@ from custom_networks.layers.token_map import expand_to_image, reduce_tokens
 from custom_networks.nets.vit_classifier import ViTClassifier
 from custom_networks.ops import selective_scan
 from custom_networks.published import load
-from custom_networks.published.brain import build, published_names, unused_entries
-from custom_networks.published.encoder_transfer import transfer_encoder
+from custom_networks.published.brain import build, published_names, transfer_encoder, unused_entries
 from tests.published.vector import Vector, adapter, assert_gradient, assert_output
 
 OUTPUT, GRADIENT = 1e-5, 1e-4
@@ -352,8 +351,9 @@ def transfer(vector: Vector) -> None:
     report = transfer_encoder(vector.section("ckpt"), network)
     assert network.head.weight.abs().max() <= 4e-5
     tables = set(unused_entries(network))
-    assert {names[key][0] for key in report.missing} | tables == set(vector.json("missing_keys"))
-    assert {key.split(".")[0] for key in report.unexpected} == set(vector.json("unexpected_prefixes"))
+    assert report.complete
+    assert {names[key][0] for key in report.kept} | tables == set(vector.json("missing_keys"))
+    assert {key.split(".")[0] for key in report.ignored} == set(vector.json("unexpected_prefixes"))
     inputs = vector.section("in")
     network.head.load_state_dict({name: inputs[f"head.{name}"] for name in ("weight", "bias")})
     with torch.no_grad():
