@@ -88,9 +88,22 @@ class MaskedAutoencoder(nn.Module):
         table = resample_table(sincos_table(first, width, prefix), first, self.grid)
         return nn.Parameter(table, requires_grad=False)
 
-    def _run(self, stack: nn.Module, tokens: torch.Tensor, prefix: int, keep: torch.Tensor | None) -> torch.Tensor:
-        """Runs a stack on ``prefix`` tokens followed by all patches, or those in ``keep`` (B, K)."""
-        return stack(tokens)
+    def _stack_arguments(self, tokens: torch.Tensor, prefix: int, keep: torch.Tensor | None) -> tuple:
+        """What a stack needs beside the tokens: ``prefix`` class tokens, then all patches or those in ``keep``."""
+        return ()
+
+    def _visible(
+        self, image: torch.Tensor, noise: torch.Tensor | None, mask_ratio: float | None
+    ) -> tuple[torch.Tensor, PatchMask]:
+        tokens = self.patch_embedding(image) + self.position_embedding[:, self.prefix :]
+        if noise is None:
+            noise = torch.rand(tokens.shape[:2], device=tokens.device)
+        mask = random_mask(noise, self.mask_ratio if mask_ratio is None else mask_ratio, self.token_order)
+        tokens = take_tokens(tokens, mask.keep)
+        if self.class_token is not None:
+            first = (self.class_token + self.position_embedding[:, :1]).to(tokens.dtype)
+            tokens = torch.cat([first.expand(len(tokens), -1, -1), tokens], dim=1)
+        return tokens, mask
 
     def encode(
         self, image: torch.Tensor, noise: torch.Tensor | None = None, mask_ratio: float | None = None
@@ -105,28 +118,42 @@ class MaskedAutoencoder(nn.Module):
         Returns:
             Normalized tokens (B, K, C), class token in front if there is one, and the mask.
         """
-        tokens = self.patch_embedding(image) + self.position_embedding[:, self.prefix :]
-        if noise is None:
-            noise = torch.rand(tokens.shape[:2], device=tokens.device)
-        mask = random_mask(noise, self.mask_ratio if mask_ratio is None else mask_ratio, self.token_order)
-        tokens = take_tokens(tokens, mask.keep)
-        if self.class_token is not None:
-            first = (self.class_token + self.position_embedding[:, :1]).to(tokens.dtype)
-            tokens = torch.cat([first.expand(len(tokens), -1, -1), tokens], dim=1)
-        return self._run(self.encoder, tokens, self.prefix, mask.keep), mask
+        tokens, mask = self._visible(image, noise, mask_ratio)
+        return self.encoder(tokens, *self._stack_arguments(tokens, self.prefix, mask.keep)), mask
+
+    def token_features(
+        self,
+        image: torch.Tensor,
+        noise: torch.Tensor | None = None,
+        mask_ratio: float | None = None,
+        source: str = "norm",
+        blocks: int | None = None,
+    ) -> tuple[torch.Tensor, PatchMask]:
+        """Representations of the visible patches at their places in the image, for maps.
+
+        Args:
+            image: as for `encode`.
+            noise: as for `encode`.
+            mask_ratio: as for `encode`.
+            source: "norm" for the normalized output (published), or another one of the encoder's ``representation``.
+            blocks: number of encoder blocks to run; None for all.
+
+        Returns:
+            (B, L, C) in raster order, zeros at hidden patches, class token left out; and the mask.
+        """
+        tokens, mask = self._visible(image, noise, mask_ratio)
+        extra = self._stack_arguments(tokens, self.prefix, mask.keep)
+        kept = self.encoder.representation(tokens, *extra, source=source, blocks=blocks)[:, self.prefix :]
+        return restore_tokens(kept, kept.new_zeros(1, 1, kept.shape[-1]), mask.restore), mask
 
     def decode(self, latent: torch.Tensor, mask: PatchMask) -> torch.Tensor:
         """Predicted vectors (B, L, P) of all patches from the output of `encode`."""
         tokens = self.decoder_embedding(latent)
         first, kept = tokens[:, : self.decoder_prefix], tokens[:, self.decoder_prefix :]
         tokens = torch.cat([first, restore_tokens(kept, self.mask_token, mask.restore)], dim=1)
-        tokens = self._run(self.decoder, tokens + self.decoder_position_embedding, self.decoder_prefix, None)
+        tokens = tokens + self.decoder_position_embedding
+        tokens = self.decoder(tokens, *self._stack_arguments(tokens, self.decoder_prefix, None))
         return self.prediction_head(tokens[:, self.decoder_prefix :])
-
-    def latent_tokens(self, latent: torch.Tensor, mask: PatchMask) -> torch.Tensor:
-        """Output of `encode` put back at its patches, (B, L, C); zeros at hidden patches, no class token."""
-        kept = latent[:, self.prefix :]
-        return restore_tokens(kept, kept.new_zeros(1, 1, kept.shape[-1]), mask.restore)
 
     def forward(
         self, image: torch.Tensor, noise: torch.Tensor | None = None, target_image: torch.Tensor | None = None

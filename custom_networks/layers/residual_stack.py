@@ -30,6 +30,8 @@ MIXERS: dict[str, Callable[..., nn.Module]] = {
 
 NORMS: dict[str, Callable[..., nn.Module]] = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
 
+REPRESENTATIONS = ("mixer", "residual", "norm")
+
 
 class ResidualBlock(nn.Module):
     """Norm and mixer; adds the previous block's output to the residual stream first.
@@ -144,6 +146,28 @@ class ResidualStack(nn.Module):
     def join(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """Final sum and norm of the two streams."""
         return self.norm(self.drop_path(hidden) + residual)
+
+    def representation(
+        self, tokens: torch.Tensor, rotation: Rotation | None = None, source: str = "norm", blocks: int | None = None
+    ) -> torch.Tensor:
+        """One of the representations of the tokens inside the stack, (B, L, C).
+
+        Args:
+            tokens: (B, L, C).
+            rotation: as for the whole stack.
+            source: "mixer": output of the last mixer that runs; "residual": the residual stream that it saw; "norm":
+                normalized sum of both.
+            blocks: number of blocks to run; None for all.
+
+        Raises:
+            ValueError: for an unknown source.
+        """
+        if source not in REPRESENTATIONS:
+            raise ValueError(f"source must be one of {', '.join(REPRESENTATIONS)}, got {source!r}")
+        hidden, residual = self.streams(tokens, rotation, blocks)
+        if source == "norm":
+            return self.join(hidden, residual)
+        return hidden if source == "mixer" else residual
 
     def forward(self, tokens: torch.Tensor, rotation: Rotation | None = None) -> torch.Tensor:
         """Mixes tokens (B, L, C); the result is normalized, float32 or wider."""

@@ -12,6 +12,8 @@ from monai.networks.layers import DropPath
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+REPRESENTATIONS = ("block", "norm")
+
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention, (B, L, C) to (B, L, C), that never holds the L x L matrix where PyTorch can avoid it.
@@ -110,6 +112,17 @@ class ViTStack(nn.Module):
             else:
                 tokens = block(tokens)
         return tokens
+
+    def representation(self, tokens: torch.Tensor, source: str = "norm", blocks: int | None = None) -> torch.Tensor:
+        """Tokens after the first ``blocks`` blocks: "block" for their output, "norm" for the normalized output.
+
+        Raises:
+            ValueError: for an unknown source.
+        """
+        if source not in REPRESENTATIONS:
+            raise ValueError(f"source must be one of {', '.join(REPRESENTATIONS)}, got {source!r}")
+        features = self.features(tokens, blocks)
+        return features if source == "block" else self.norm(features)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Mixes tokens (B, L, C)."""

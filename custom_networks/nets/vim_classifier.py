@@ -113,6 +113,18 @@ class VimClassifier(nn.Module):
         """Normalized tokens after the last block, (B, sequence, C), class tokens included."""
         return self.encoder(*self._encoder_input(image))
 
+    def token_features(self, image: torch.Tensor, source: str = "mixer", blocks: int | None = None) -> torch.Tensor:
+        """Representations of the patches, (B, L, C) in raster order, for maps; class tokens are left out.
+
+        Args:
+            image: (B, in_channels, *image_size).
+            source: "mixer" for the output of the last mixer (published), "residual" or "norm"; see the encoder's
+                ``representation``.
+            blocks: number of blocks to run; None for all.
+        """
+        tokens, rotation = self._encoder_input(image)
+        return self.patch_tokens(self.encoder.representation(tokens, rotation, source, blocks))
+
     def patch_tokens(self, sequence: torch.Tensor) -> torch.Tensor:
         """Drops the class tokens of a sequence, so that L tokens in raster order remain."""
         for place in reversed(self.class_places):

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from custom_networks.layers.initialization import initialize_as_autoencoder, shrink_mixer_outputs
 from custom_networks.layers.masked_autoencoder import MaskedAutoencoder
 from custom_networks.layers.patch_tokens import PatchTokens
 from custom_networks.layers.residual_stack import ResidualStack
-from custom_networks.layers.rotary import check_rotary, rotation_of
+from custom_networks.layers.rotary import Rotation, check_rotary, rotation_of
 
 
 class VimMAE(MaskedAutoencoder):
@@ -95,5 +94,5 @@ class VimMAE(MaskedAutoencoder):
         initialize_as_autoencoder(self)
         shrink_mixer_outputs(self, depth)
 
-    def _run(self, stack: nn.Module, tokens: torch.Tensor, prefix: int, keep: torch.Tensor | None) -> torch.Tensor:
-        return stack(tokens, rotation_of(self.rotary, tokens, self.grid, range(prefix), keep))
+    def _stack_arguments(self, tokens: torch.Tensor, prefix: int, keep: torch.Tensor | None) -> tuple[Rotation | None]:
+        return (rotation_of(self.rotary, tokens, self.grid, range(prefix), keep),)

@@ -72,12 +72,24 @@ class ViTClassifier(nn.Module):
         for parameter in (self.class_token, self.position_embedding, self.head.weight):
             nn.init.trunc_normal_(parameter, std=0.02)
 
-    def tokens(self, image: torch.Tensor, blocks: int | None = None) -> torch.Tensor:
-        """Tokens (B, 1 + L, C) after the first ``blocks`` blocks (None: all), class token first, not normalized."""
+    def _encoder_input(self, image: torch.Tensor) -> torch.Tensor:
         tokens = self.patch_embedding(image)
         first = self.class_token.to(tokens.dtype).expand(len(tokens), -1, -1)
-        tokens = self.dropout(torch.cat([first, tokens], dim=1) + self.position_embedding)
-        return self.encoder.features(tokens, blocks)
+        return self.dropout(torch.cat([first, tokens], dim=1) + self.position_embedding)
+
+    def tokens(self, image: torch.Tensor) -> torch.Tensor:
+        """Tokens after the last block, class token first, (B, 1 + L, C), not normalized."""
+        return self.encoder.features(self._encoder_input(image))
+
+    def token_features(self, image: torch.Tensor, source: str = "block", blocks: int | None = None) -> torch.Tensor:
+        """Representations of the patches, (B, L, C) in raster order, for maps; the class token is left out.
+
+        Args:
+            image: (B, in_channels, *image_size).
+            source: "block" for the output of the last block, or "norm"; see the encoder's ``representation``.
+            blocks: number of blocks to run; None for all.
+        """
+        return self.patch_tokens(self.encoder.representation(self._encoder_input(image), source, blocks))
 
     def patch_tokens(self, sequence: torch.Tensor) -> torch.Tensor:
         """Drops the class token of a sequence, so that L tokens in raster order remain."""

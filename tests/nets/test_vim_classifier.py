@@ -55,6 +55,9 @@ def test_streams_lead_to_the_tokens():
     _, after_first = made.streams(image(), blocks=1)
     assert after_first.shape == residual.shape
     assert not torch.allclose(after_first, residual)
+    assert torch.equal(made.token_features(image()), hidden)
+    assert torch.equal(made.token_features(image(), "residual", 1), after_first)
+    assert torch.equal(made.token_features(image(), "norm"), made.tokens(image()))
 
 
 def test_without_positions_blocks_see_the_bare_patches():
@@ -85,6 +88,10 @@ def test_vit_pooling_and_tokens():
     first = make(ViTClassifier, num_heads=4, pooling="class_token")
     torch.testing.assert_close(first.features(image()), first.encoder.norm(first.tokens(image()))[:, 0])
     assert first.position_embedding.std() > 0.01
+    assert torch.equal(first.token_features(image()), first.patch_tokens(first.tokens(image())))
+    assert torch.equal(first.token_features(image(), "norm")[:, 0], first.encoder.norm(first.tokens(image()))[:, 1])
+    with pytest.raises(ValueError, match="source must be one of block, norm"):
+        first.token_features(image(), "mixer")
 
 
 @pytest.mark.parametrize(

@@ -83,10 +83,21 @@ def test_all_patches_can_be_shown():
     latent, mask = made.encode(image, noise, mask_ratio=0)
     assert latent.shape == (3, 6, 24)
     assert not mask.hidden.any()
-    torch.testing.assert_close(made.latent_tokens(latent, mask), latent)
+    torch.testing.assert_close(made.token_features(image, noise, mask_ratio=0)[0], latent)
+
+
+@pytest.mark.parametrize("options", [{}, {"class_token": True, "token_order": "shuffle"}])
+def test_features_come_back_at_their_patches(options):
+    made, (image, noise) = make(**options), example()
     latent, mask = made.encode(image, noise)
-    placed = made.latent_tokens(latent, mask)
+    placed, _ = made.token_features(image, noise)
     assert torch.equal(placed.abs().sum(-1) == 0, mask.hidden)
+    for sample in range(3):
+        torch.testing.assert_close(placed[sample, mask.keep[sample]], latent[sample, made.prefix :])
+    first, _ = made.token_features(image, noise, source="residual", blocks=1)
+    assert torch.equal(first.abs().sum(-1) == 0, mask.hidden)
+    with pytest.raises(ValueError, match="source must be one of mixer, residual, norm"):
+        made.token_features(image, noise, source="logits")
 
 
 def test_target_can_be_another_image_and_background_can_be_left_out():

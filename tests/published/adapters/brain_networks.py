@@ -280,7 +280,7 @@ def masked_autoencoder(vector: Vector) -> None:
             "decoder_first_block_in": out[1] if isinstance(out, tuple) else args[0],
             "target_patches_head": patchify(x, network.patch_size)[:, :2],
         }
-        values = reduce_tokens(network.latent_tokens(latent, mask))
+        values = reduce_tokens(network.token_features(x, noise)[0])
         hidden = expand_to_image(mask.hidden.float(), network.grid, network.patch_size)
         reconstruction = unpatchify(output.prediction, network.grid, network.patch_size)
         ours |= {
@@ -317,12 +317,12 @@ def classifier(vector: Vector) -> None:
         }
         if isinstance(network, ViTClassifier):
             ours["last_block_tokens"] = network.tokens(x)
-            values = reduce_tokens(network.patch_tokens(ours["last_block_tokens"]), "pca1")
+            values = reduce_tokens(network.token_features(x), "pca1")
             # The sign of a principal component is arbitrary.
             values = values * torch.sign((values * vector.section("out")["vis_token_map"]).sum(1, keepdim=True))
         else:
             hidden, residual = network.streams(x)
-            values = reduce_tokens(network.patch_tokens(hidden))
+            values = reduce_tokens(network.token_features(x))
             ours |= {
                 "last_block_hidden": hidden,
                 "last_block_residual": residual,
