@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from monai.inferers import Inferer
+from monai.transforms import Compose
 from torch import nn
 
-from custom_apps.echo.clip_sampling import PADS, clip_starts, spread_starts, take_frames
+from custom_apps.echo.clip_sampling import PADS, SampleClipd, clip_starts, spread_starts, take_frames
 
 ONE_CLIP, SEVERAL_CLIPS, ALL_CLIPS = "one_clip", "several_clips", "all_clips"
 
@@ -45,6 +46,22 @@ class ClipProtocols:
         if not one_clip and clips is None and stride is None:
             raise ValueError("at least one protocol is needed")
         self.length, self.period, self.clips, self.stride, self.one_clip = length, period, clips, stride, one_clip
+
+    @classmethod
+    def of_chain(cls, chain: Compose, length: int, clips: int | None = 5, stride: int | None = 1) -> ClipProtocols:
+        """Protocols with the length and period of a chain that cuts clips.
+
+        Args:
+            chain: of `custom_apps.echo.chains`. One that cuts nothing, as of CAMUS, has period 1; of several periods
+                the first counts.
+            length: frames of a clip, for a chain that cuts nothing.
+            clips: see above.
+            stride: see above.
+        """
+        for step in chain.transforms:
+            if isinstance(step, SampleClipd):
+                return cls(step.length, step.periods[0], clips, stride)
+        return cls(length, 1, clips, stride)
 
     @property
     def names(self) -> list[str]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from custom_apps.echo.chains import CamusClips, EchoNetClips
 from custom_apps.echo.clip_protocols import ClipInferer, ClipProtocols, beat_by_beat
 
 
@@ -77,6 +78,14 @@ def test_only_the_protocols_wanted():
         ClipProtocols(clips=None, stride=None, one_clip=False)
     with pytest.raises(ValueError, match="stride"):
         ClipProtocols(stride=0)
+
+
+def test_protocols_follow_the_chain():
+    protocols = ClipProtocols.of_chain(EchoNetClips(training=False, length=16, period=3), length=99, clips=4)
+    assert (protocols.length, protocols.period, protocols.clips) == (16, 3, 4)
+    arrays = ClipProtocols.of_chain(CamusClips(training=False, length=64), length=64)
+    assert (arrays.length, arrays.period) == (64, 1)
+    assert arrays.starts(64).tolist() == [0]
 
 
 def test_wrong_inputs_are_refused():
