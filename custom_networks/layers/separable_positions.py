@@ -29,8 +29,7 @@ class SeparablePositions(nn.Module):
                 self.register_parameter(name, nn.Parameter(0.02 * torch.randn(shape)))
             else:
                 self.register_buffer(name, torch.zeros(shape))
-        self.learned = learned
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """Volume plus positions."""
-        return volume + (self.frames + self.rows + self.columns) if self.learned else volume
+        return volume + (self.frames + self.rows + self.columns)

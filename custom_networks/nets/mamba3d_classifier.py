@@ -29,7 +29,8 @@ class Mamba3DClassifier(nn.Module):
         final_dim: number of features; None for the encoder's width.
         head_layers: linear layers of both heads.
         frame_branch: whether to compute the frame logits, which costs two thirds of a second encoder pass. Without it
-            the output is the tensor of video logits alone. The parameters are there in either case.
+            the output is the tensor of video logits alone. The parameters are there in either case,
+            but without the branch they take no part in training.
         **encoder: arguments of :class:`~custom_networks.nets.mamba3d.Mamba3DEncoder`.
 
     Raises:
@@ -57,6 +58,8 @@ class Mamba3DClassifier(nn.Module):
         self.frame_aggregation = FrameAggregation(dim, layout, features, frame_aggregation)
         self.head = MLPHead(features, out_channels, head_layers)
         self.frame_head = MLPHead(features, out_channels, head_layers)
+        for part in (self.frame_aggregation, self.frame_head):
+            part.requires_grad_(frame_branch)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | torch.Tensor:
         """Logits of the clips and of their frames."""

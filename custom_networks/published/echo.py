@@ -124,8 +124,16 @@ def read_state(
     state = choose_weights(content, weights)
     if interpolate_positions:
         state = resize_positions(state, network.encoder.layout, register_planes_of_file)
-    used = {name for group in published_names(network).values() for name in group}
-    return {name: tensor for name, tensor in state.items() if name in used or not name.endswith("mamba_block.D_rev")}
+    own = network.state_dict()
+    shapes = {group[0]: own[key].shape for key, group in published_names(network).items()}
+    # Tokens that several faces share may come with another number of axes of size one.
+    state = {
+        name: tensor.view(shapes[name])
+        if name.startswith("net.global_token") and name in shapes and tensor.numel() == shapes[name].numel()
+        else tensor
+        for name, tensor in state.items()
+    }
+    return {name: tensor for name, tensor in state.items() if name in shapes or not name.endswith("mamba_block.D_rev")}
 
 
 def transfer_encoder(

@@ -51,6 +51,10 @@ def test_heads_start_at_the_mean_label():
         torch.nn.init.zeros_(head.layers[-1].weight)
         torch.testing.assert_close(head(features), torch.full((3, 1), 55.777))
     assert MLPHead(6, out_channels=4, num_layers=1)(features).shape == (3, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        exact = MLPHead(6, num_layers=1, initial_output=55.777)(features)
+    assert exact.dtype == torch.float32
+    torch.testing.assert_close(exact, torch.full((3, 1), 55.777))
     extreme = MLPHead(1, num_layers=1, output="percent")(torch.tensor([[-1e9], [1e9]]))
     assert ((extreme >= 0) & (extreme <= 100)).all()
     with pytest.raises(ValueError, match="at least one layer"):

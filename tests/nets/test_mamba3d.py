@@ -90,6 +90,13 @@ def test_frame_branch_can_be_left_out():
     assert frames.shape == (2, 2, 1)
 
 
+def test_without_the_frame_branch_every_trainable_parameter_is_used():
+    network = build(Mamba3DClassifier, frame_branch=False).train()
+    network(clips(2)).sum().backward()
+    assert {p.grad is not None for p in network.parameters() if p.requires_grad} == {True}
+    assert set(network.state_dict()) == set(build(Mamba3DClassifier).state_dict())
+
+
 def test_hidden_pixels_reach_neither_encoder_nor_prediction():
     network, x = build(Mamba3DMAE, **MASK), clips(2)
     cells = network.masking.draw(2, torch.Generator().manual_seed(0))

@@ -170,6 +170,15 @@ def test_names_of_every_mixer_and_enclosure_round_trip(mixer):
         )
 
 
+def test_shared_tokens_with_other_axes_of_size_one():
+    net = network(EF, 1, enclosure="all_unified")
+    torch.nn.init.normal_(net.encoder.enclosure.token)
+    state = export("echo", net)
+    state["net.global_token"] = state["net.global_token"].flatten()[None]
+    again, _ = load("echo", state, network=EF, **ENCODER | {"enclosure": "all_unified"})
+    assert torch.equal(again.encoder.enclosure.token, net.encoder.enclosure.token)
+
+
 def test_unread_skip_weight_of_the_published_bidirectional_mixer():
     net = network(mixer="bimamba2", embed_dim=8)
     state = export("echo", net)
