@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from custom_networks.ops._layout import deliver
 from custom_networks.ops._operators import register, wants_gradient
 
 
@@ -24,9 +25,10 @@ from custom_networks.ops._operators import register, wants_gradient
 class Kernels:
     """Plain functions of a backend, as :mod:`custom_networks.ops._operators` describes them.
 
-    Three of them can write in place, by further keyword arguments: ``scan_forward`` adds its output to the tensor
+    Three of them write in place, by further keyword arguments: ``scan_forward`` adds its output to the tensor
     ``add_to``, ``scan_backward`` and ``conv_backward`` write the gradient of z or x to ``grad_z`` or ``grad_x``, or add
-    it there with ``add``; those two have dense rows, but lie in a wider tensor.
+    it there with ``add``; those two have dense rows, but lie in a wider tensor. :meth:`that_return` makes such
+    functions of those that only return tensors.
     """
 
     conv_forward: Callable
@@ -34,6 +36,33 @@ class Kernels:
     scan_forward: Callable
     scan_backward: Callable
     states_shape: Callable
+
+    @classmethod
+    def that_return(
+        cls,
+        conv_forward: Callable,
+        conv_backward: Callable,
+        scan_forward: Callable,
+        scan_backward: Callable,
+        states_shape: Callable,
+    ) -> Kernels:
+        """From functions without the keyword arguments; what they return is copied or added to its place."""
+
+        def adding_scan(*arguments: object, add_to: Tensor | None) -> tuple[Tensor, ...]:
+            out, *rest = scan_forward(*arguments)
+            return deliver(out, add_to, True), *rest
+
+        def writing_scan(*arguments: object, grad_z: Tensor, add: bool) -> tuple[Tensor | None, ...]:
+            found = scan_backward(*arguments)
+            deliver(found[6], grad_z, add)
+            return found
+
+        def writing_conv(*arguments: object, grad_x: Tensor, add: bool) -> tuple[Tensor | None, ...]:
+            found = conv_backward(*arguments)
+            deliver(found[0], grad_x, add)
+            return found
+
+        return cls(conv_forward, writing_conv, adding_scan, writing_scan, states_shape)
 
 
 class Weights(NamedTuple):

@@ -1,13 +1,17 @@
 """Which implementation computes an operator: chosen by device and by what is installed, or by the user.
 
 A backend is a module that offers ``is_available() -> (bool, reason)`` and any of ``selective_scan``, ``ssd_scan`` and
-``causal_conv1d`` with the signatures of :mod:`custom_networks.ops.functional`. What reaches it has been checked:
+``causal_conv1d`` with the signatures of :mod:`custom_networks.ops.functional`, and possibly ``mamba_inner`` and
+``bidirectional_mamba_inner`` as :mod:`custom_networks.ops._mamba_inner` makes them. What reaches it has been checked:
 
 - ``selective_scan`` gets B and C as (B, G, N, L), never (B, N, L) or constant;
 - all tensors are on one device and of floating dtype, float16 and float64 included; dtypes may differ from each other;
-- (B, D, L) tensors may have any strides; results have the dtype and the memory order of u or x.
+- (B, D, L) tensors may have any strides; results have the dtype and the memory order of u or x;
+- ``dt_limit`` of ``ssd_scan`` and the states of ``causal_conv1d`` have been taken care of.
 
-``auto`` passes over a backend that lacks an operator. Modules are imported when they are first needed.
+``auto`` passes over a backend that lacks an operator. Modules are imported when they are first needed, those of
+``native`` and ``torch`` with the package, so that programs exported with them can be loaded; the rest need
+``set_backend`` first.
 
 Export: ``torch.export`` sees one opaque node an operator, except with ``reference``, which then is written out in plain
 tensor operations; so is ``auto`` on the way to ONNX, whose exporter knows nothing else.

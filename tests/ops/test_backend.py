@@ -123,10 +123,13 @@ def test_import_brings_in_no_compiler():
     code = (
         "import torch, sys; before = set(sys.modules)\n"
         "import custom_networks.ops\n"
-        "print(*sorted(set(sys.modules) - before))"
+        "from custom_networks.ops import _native, _native_library\n"
+        "idle = not _native._usable.cache_info().currsize and not _native_library._load.cache_info().currsize\n"
+        "print(*sorted(set(sys.modules) - before), 'nothing-built' if idle else 'built')"
     )
     loaded = _python(code).stdout.split()
     assert "custom_networks.ops.functional" in loaded
+    assert "nothing-built" in loaded
     assert not {f"custom_networks.ops.{name}" for name in ("_triton", "_mamba_ssm")} & set(loaded)
     assert not {"triton", "mamba_ssm", "causal_conv1d", "torch._dynamo", "onnx"} & set(loaded)
 

@@ -12,6 +12,7 @@ from torch.export import Dim
 import custom_networks.ops as ops
 from custom_networks.layers.bidirectional_mamba import BidirectionalMamba
 from custom_networks.layers.mamba import Mamba
+from custom_networks.ops import _mamba_inner, _torch_conv, _torch_selective_scan
 from tests.ops.cases import device_of, error, why_not
 
 _BACKENDS = ["native", "torch", "triton"]
@@ -189,6 +190,24 @@ def test_input_of_any_strides(chosen):
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_kernels_that_only_return_tensors():
+    plain = _torch_conv.forward, _torch_conv.backward, _torch_selective_scan.forward, _torch_selective_scan.backward
+    kernels = _mamba_inner.Kernels.that_return(*plain, _torch_selective_scan.states_shape)
+    inner = _mamba_inner.define_bidirectional_mamba_inner("test", kernels)
+    xz, (weights, others) = _inputs((2, 40, 6, 4, 2, 4), torch.float32, "cpu")
+    leaves = [xz, *weights, *others]
+    found = _with_gradients(lambda xz, *weights: inner(xz, weights[:7], weights[7:]), leaves)
+    _compare(found, _by_the_loop(_both, leaves), 5e-6)
+
+
+def test_float16(chosen):
+    xz, (weights, others) = _inputs((2, 70, 6, 4, 2, 4), torch.float32, device_of(chosen))
+    leaves = [xz.detach().half().requires_grad_(), *weights, *others]
+    found = _with_gradients(_both, leaves)
+    assert found[0].dtype == torch.float16
+    _compare(found, _by_the_loop(_both, leaves), 4e-3)
 
 
 @pytest.mark.parametrize(
