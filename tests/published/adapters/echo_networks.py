@@ -122,24 +122,20 @@ def mamba_stack(vector: Vector) -> None:
     assert_gradients(vector, stack, names, {"x": x})
 
 
-def stand_alone_mixer(name: str, config: Mapping) -> nn.Module:
-    width = config["d_model"]
-    mamba2 = {"d_state": config["d_state2"], "headdim": config["headdim2"]}
-    match name:
-        case "none":
-            return Mamba(width)
-        case "v1":
-            return BidirectionalMamba(width, kind="v1")
-        case "v2_div" | "v2_sum":
-            return BidirectionalMamba(width, kind="v2", halve=name == "v2_div")
-        case "bimamba2":
-            return BidirectionalMamba2(width, **mamba2)
-        case "mamba2":
-            return Mamba2(width, **mamba2)
-        case "mamba2_alt":
-            return Mamba2(width, ngroups=2, D_has_hdim=True, norm_before_gate=True, **mamba2)
-        case other:
-            raise ValueError(f"unknown mixer {other}")
+def stand_alone_mixer(name: str, config: Mapping, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    """The mixer that a vector calls ``name``; sizes that the configuration does not name are those of its weights."""
+    width, taps, inner = config["d_model"], state["conv1d.weight"].shape[-1], state["out_proj.weight"].shape[1]
+    common = {"d_conv": taps, "expand": inner // width}
+    if "mamba2" in name:
+        d_state, headdim = config["d_state2"], config["headdim2"]
+        groups = (len(state["conv1d.bias"]) - inner) // (2 * d_state)
+        common |= {"d_state": d_state, "headdim": headdim, "ngroups": groups}
+        common |= {"D_has_hdim": len(state["D"]) == inner, "norm_before_gate": name == "mamba2_alt"}
+        return BidirectionalMamba2(width, **common) if name == "bimamba2" else Mamba2(width, **common)
+    common |= {"d_state": state["A_log"].shape[1], "dt_rank": state["dt_proj.weight"].shape[1]}
+    if name == "none":
+        return Mamba(width, **common)
+    return BidirectionalMamba(width, kind=name[:2], halve=name == "v2_div", **common)
 
 
 @adapter(is_kind("bimamba"))
@@ -147,13 +143,14 @@ def bidirectional_mixers(vector: Vector) -> None:
     inputs, holder, names = vector.section("in"), nn.ModuleDict(), {}
     x = inputs["x"].requires_grad_()
     for name in vector.section("out"):
-        mixer = holder[name] = stand_alone_mixer(name, vector.config)
         prefix = f"{name}."
-        table = {key: [prefix + key.replace("_reverse", "_rev")] for key in mixer.state_dict()}
-        # The published mixer stores this weight and never reads it.
-        state = {k: v for k, v in vector.upstream_state().items() if k.startswith(prefix) and k != "bimamba2.D_rev"}
+        state = {k.removeprefix(prefix): v for k, v in vector.upstream_state().items() if k.startswith(prefix)}
+        mixer = holder[name] = stand_alone_mixer(name, vector.config, state)
+        if name == "bimamba2":
+            state.pop("D_rev", None)  # stored and never read
+        table = {key: [key.replace("_reverse", "_rev")] for key in mixer.state_dict()}
         load_published_state(mixer, state, table)
-        names |= {prefix + key: group for key, group in table.items()}
+        names |= {prefix + key: [prefix + group[0]] for key, group in table.items()}
     computed = {name: mixer(x) for name, mixer in holder.items()}
     sum((y * inputs["w"]).sum() for y in computed.values()).backward()
     assert_outputs(vector, computed)
