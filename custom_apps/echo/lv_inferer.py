@@ -12,8 +12,8 @@ class VentricleInferer(Inferer):
     """Runs a segmenter of clips over a whole video in overlapping windows and averages their logits.
 
     A segmenter that was trained on the stretch between end-diastole and end-systole, about a third of a beat drawn out
-    to a whole clip, has seen the heart in slow motion. ``window_frames`` frames of the video are therefore drawn out to
-    the length of a clip, linearly in time, and the logits back again.
+    to a whole clip, has seen the heart in slow motion. ``window_frames`` frames of the video are therefore drawn out
+    (or, if there are more of them, squeezed) to the length of a clip, linearly in time, and the logits back again.
 
     Args:
         length: frames of the network's clips.
@@ -34,8 +34,8 @@ class VentricleInferer(Inferer):
         super().__init__()
         self.length = length
         self.window_frames = length if window_frames is None else window_frames
-        if not 2 <= self.window_frames <= length:
-            raise ValueError(f"window_frames must be from 2 to {length}, got {window_frames}")
+        if self.window_frames < 2:
+            raise ValueError(f"window_frames must be at least 2, got {window_frames}")
         self.overlap, self.batch_size, self.output_device = overlap, batch_size, output_device
 
     def __call__(self, inputs: torch.Tensor, network: nn.Module, *args: object, **kwargs: object) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Compose, MapTransform, Transform
+from monai.transforms import Compose, MapTransform, NormalizeIntensityd, Transform
 
 from custom_apps.common.errors import DataError
 from custom_apps.echo.annotated_clip import AnnotatedClipd
@@ -73,3 +73,15 @@ class FrameSized(MapTransform):
         for key in self.key_iterator(result):
             result["frame_size"] = torch.tensor(result[key].shape[-2:])
         return result
+
+
+def normalization(chain: Compose) -> tuple[float, float]:
+    """Mean and standard deviation of gray values, from 0 to 1, that a chain normalizes by.
+
+    Raises:
+        ValueError: if it has no ``NormalizeIntensityd`` with given numbers.
+    """
+    for step in chain.transforms:
+        if isinstance(step, NormalizeIntensityd) and step.normalizer.subtrahend is not None:
+            return float(step.normalizer.subtrahend), float(step.normalizer.divisor)
+    raise ValueError("the chain does not normalize by given numbers")
