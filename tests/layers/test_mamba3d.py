@@ -115,7 +115,9 @@ def test_stochastic_depth_drops_what_a_layer_adds_and_never_the_sample():
 
 def test_output_projections_start_smaller_in_a_tall_tower():
     torch.manual_seed(0)
-    low, tall = (MambaStack(64, tower_layers=layers).layers[0].mixer.core.out_proj.weight for layers in (1, 36))
+    low, tall = (
+        MambaStack(64, tower_layers=layers).layers[0].mixer.core.out_proj.weight.detach() for layers in (1, 36)
+    )
     assert float(tall.std()) == pytest.approx(float(low.std()) / 6, rel=0.05)
     # Kaiming-uniform with a = sqrt(5) of 128 inputs.
     assert low.abs().max() <= 128**-0.5
