@@ -21,7 +21,7 @@ from custom_apps.echo.loading import LoadVideod
 
 CACHES = ("none", "memory", "disk")
 # What an item keeps; everything else of a record is for the transforms.
-KEYS = ("image", "label", "label_frame", "ef_percent", "case", "index", "epoch", "fps", "frame_indices", "real_frames")
+KEYS = ("image", "label", "label_frame", "ef_percent", "case", "fps", "frame_size", "frame_indices", "real_frames")
 
 
 class ClipDataset(Dataset):
@@ -100,12 +100,13 @@ class ClipDataset(Dataset):
     def __getitems__(self, indices: Sequence[int | tuple[int, int, int]]) -> list[dict[str, Any]] | DataError:
         """A batch's items, or the error that one of them raised.
 
-        Errors of a worker process arrive as mere text unless they are handed over as what they are.
+        Errors of a worker process arrive as mere text unless they are handed over as what they are; without the
+        traceback, which would keep the decoder alive.
         """
         try:
             return [self[index] for index in indices]
         except DataError as error:
-            return error
+            return DataError(error.path, error.problem, error.expected)
 
     def _loaded(self, index: int) -> dict[str, Any]:
         """The record, with the video already in it if videos are kept."""

@@ -44,7 +44,7 @@ def echonet_records(
         dataset_dir: folder with ``Videos``, ``FileList.csv`` and ``VolumeTracings.csv``. The last may be absent unless
             the task is segmentation.
         split: one of the names in column ``Split`` or several, in any case; ``all`` for every video.
-        task: ``ef``, ``segmentation`` or ``pretraining``, which needs no EF.
+        task: ``ef``, ``segmentation`` or ``pretraining``; the last two need no EF.
         keep_ratio: share of the videos to keep, for experiments with fewer labels.
         keep: the first of the list (``head``, as published) or a ``random`` subset, in the list's order.
         seed: of the random subset.
@@ -176,7 +176,7 @@ def _record(folder: Path, row: dict[str, str], task: str) -> dict[str, Any]:
         "case": name,
         "split": row["Split"].upper(),
     }
-    if task != "pretraining" or row.get("EF"):
+    if task == "ef" or row.get("EF"):
         if "EF" not in row:
             raise DataError(path, "column EF missing", "ejection fractions in percent")
         record["ef_percent"] = number(path, f"EF of {name}", row["EF"], 0, 100)
