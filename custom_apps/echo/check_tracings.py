@@ -24,7 +24,8 @@ def check_tracings(path: Path, shapes: Mapping[str, tuple[int, ...] | None]) -> 
     """
     if not path.is_file():
         return [Problem(str(path), "no such file", "tracings, which segmentation needs", WARNING)]
-    header = path.open(encoding="utf-8-sig").readline().strip()
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = file.readline().strip()
     problems = []
     if header != ",".join(echonet.TRACING_COLUMNS):
         problems.append(Problem(str(path), f"header is '{header}'", ",".join(echonet.TRACING_COLUMNS)))

@@ -100,13 +100,12 @@ class ClipDataset(Dataset):
     def __getitems__(self, indices: Sequence[int | tuple[int, int, int]]) -> list[dict[str, Any]] | DataError:
         """A batch's items, or the error that one of them raised.
 
-        Errors of a worker process arrive as mere text unless they are handed over as what they are; without the
-        traceback, which would keep the decoder alive.
+        Errors of a worker process arrive as mere text unless they are handed over as what they are.
         """
         try:
             return [self[index] for index in indices]
         except DataError as error:
-            return DataError(error.path, error.problem, error.expected)
+            return error
 
     def _loaded(self, index: int) -> dict[str, Any]:
         """The record, with the video already in it if videos are kept."""

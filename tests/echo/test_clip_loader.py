@@ -135,7 +135,7 @@ def test_an_error_in_a_worker_names_the_file(echonet_copy, workers):
     with pytest.raises(DataError) as caught:
         list(clip_loader(dataset, 2, False, workers))
     named = caught.value.path
-    # The traceback keeps the loader alive until the garbage collector comes, and then its worker takes long to end.
+    # The traceback keeps the loader and its worker alive.
     del caught
     assert named == path
 
