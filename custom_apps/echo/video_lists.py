@@ -63,13 +63,17 @@ def videos_to_predict(
         ``skip``.
 
     Raises:
-        DataError: for unusable paths, two videos of one name, and an earlier prediction under ``error``.
+        DataError: for unusable paths, two videos of one name, an earlier prediction under ``error``, and fewer videos
+            than processes.
     """
     if existing not in EXISTING:
         raise ValueError(f"existing must be one of {', '.join(EXISTING)}, got {existing!r}")
     items = _items(Path(source))
     if output_dir is not None and existing != "overwrite":
         items = _without_earlier(items, Path(output_dir), results, existing, shared_table)
+    if 0 < len(items) < world_size():
+        # A process without work would leave the others waiting for it.
+        raise DataError(source, f"{len(items)} videos for {world_size()} processes", "one for each at least")
     return items[rank() :: world_size()]
 
 
