@@ -88,7 +88,9 @@ class ItemLoader(DataLoader):
         """Batches; a :class:`DataError` of a worker is raised as such here."""
         for batch in super().__iter__():
             if isinstance(batch, DataError):
-                raise batch
+                # A new one: an error that its own traceback refers to lives until the garbage collector comes, and
+                # with it the workers.
+                raise DataError(batch.path, batch.problem, batch.expected)
             yield batch
 
 

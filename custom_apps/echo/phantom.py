@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from custom_apps.common.errors import DataError
+from custom_apps.common.data_folder import new_data_folder
 from custom_apps.common.table import write_csv
 from custom_apps.echo.echonet import FILE_LIST, FRAME_SIZE, TRACING_COLUMNS, TRACINGS, VIDEOS
 from custom_apps.echo.phantom_frames import View, render
@@ -49,7 +49,7 @@ def write_echonet_phantom(
     """
     if cases < 2:
         raise ValueError(f"at least two labeled cases are needed, one to train and one to validate, got {cases}")
-    root = new_folder(folder, NAME)
+    root = new_data_folder(folder, NAME)
     listed, traced = [], []
     for part, count in (("tr", cases), ("ts", test_cases)):
         order = np.random.default_rng([seed, part == "ts"])
@@ -88,19 +88,6 @@ def spread_ef(random: np.random.Generator, count: int) -> np.ndarray:
     low, high = EF_RANGE_PERCENT
     places = (np.arange(count) + random.uniform(size=count)) / max(count, 1)
     return low + (high - low) * random.permutation(places)
-
-
-def new_folder(folder: str | Path, name: str) -> Path:
-    """Makes ``folder/name``.
-
-    Raises:
-        DataError: if it is there already and not empty.
-    """
-    root = Path(folder) / name
-    if root.exists() and any(root.iterdir()):
-        raise DataError(root, "already there and not overwritten", "a folder without this data set")
-    root.mkdir(parents=True, exist_ok=True)
-    return root
 
 
 def _listed(name: str, ventricle: Ventricle, fps: float, shape: tuple[int, ...], split: str) -> dict[str, Any]:

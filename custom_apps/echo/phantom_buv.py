@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from custom_apps.common.data_folder import new_data_folder
 from custom_apps.common.partial_file import write_text
 from custom_apps.echo.buv import TRAINING_LIST, VALIDATION_LIST, VIDEOS
-from custom_apps.echo.phantom import new_folder
 from custom_apps.echo.video_writing import write_video
 
 NAME = "PhantomBUV"
@@ -41,7 +41,7 @@ def write_buv_phantom(
     Raises:
         DataError: if it exists already.
     """
-    root = new_folder(folder, NAME)
+    root = new_data_folder(folder, NAME)
     lists: dict[str, list[str]] = {TRAINING_LIST: [], VALIDATION_LIST: []}
     for number in range(cases + test_cases):
         random, label = np.random.default_rng([seed, number]), number % 2

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from custom_apps.common.data_folder import new_data_folder
 from custom_apps.common.partial_file import partial_file, write_text
 from custom_apps.echo.camus import QUALITIES
 from custom_apps.echo.camus_preparation import SUBGROUPS, prepare_camus
-from custom_apps.echo.phantom import echo_case, new_folder, spread_ef
+from custom_apps.echo.phantom import echo_case, spread_ef
 
 NAME = "PhantomCAMUS"
 FPS, FRAMES = 50.0, 40
@@ -41,7 +42,7 @@ def write_camus_phantom(
 
     if cases < 2:
         raise ValueError(f"at least two labeled cases are needed, one to train and one to validate, got {cases}")
-    root = new_folder(folder, NAME)
+    root = new_data_folder(folder, NAME)
     members: dict[str, list[str]] = {name: [] for name in SUBGROUPS}
     for number, ef_percent in enumerate(spread_ef(np.random.default_rng(seed), cases + test_cases)):
         random, name = np.random.default_rng([seed, number]), f"patient{number + 1:04d}"

@@ -114,13 +114,13 @@ def test_errors_of_transforms_become_errors_of_the_file(echonet_phantom):
         raise KeyError("surprise")
 
     dataset = ClipDataset(records, Compose([LoadVideod("image"), failing]))
-    with pytest.raises(DataError, match=r"\.avi: cannot be turned into a clip .KeyError: 'surprise'"):
+    with pytest.raises(DataError, match=r"\.avi: cannot be loaded .KeyError: 'surprise'"):
         dataset[1]
 
 
 def test_arguments(echonet_phantom, tmp_path):
     records = echonet_records(echonet_phantom, "all")
-    with pytest.raises(ValueError, match="no video"):
+    with pytest.raises(ValueError, match="no records"):
         ClipDataset([], EchoNetClips())
     with pytest.raises(ValueError, match="cache must be"):
         ClipDataset(records, EchoNetClips(), cache="ram")

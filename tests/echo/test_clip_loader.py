@@ -7,9 +7,10 @@ from monai.engines import SupervisedTrainer
 from torch.utils.data.distributed import DistributedSampler
 
 from custom_apps.common.errors import DataError
+from custom_apps.common.item_loader import ItemSampler
 from custom_apps.echo.chains import EchoNetClips
 from custom_apps.echo.clip_dataset import ClipDataset
-from custom_apps.echo.clip_loader import ClipSampler, clip_loader
+from custom_apps.echo.clip_loader import clip_loader
 from custom_apps.echo.echonet import echonet_records
 
 
@@ -30,7 +31,7 @@ class Numbers(torch.utils.data.Dataset):
 
 def orders(count, epoch=0, world_size=1, **options):
     samplers = [
-        ClipSampler(Numbers(count), shuffle=True, rank=rank, world_size=world_size, **options)
+        ItemSampler(Numbers(count), shuffle=True, rank=rank, world_size=world_size, **options)
         for rank in range(world_size)
     ]
     for sampler in samplers:
@@ -44,7 +45,7 @@ def indices(shares):
 
 def evaluation_orders(count, world_size):
     return [
-        list(ClipSampler(Numbers(count), 2, shuffle=False, rank=rank, world_size=world_size))
+        list(ItemSampler(Numbers(count), 2, shuffle=False, rank=rank, world_size=world_size))
         for rank in range(world_size)
     ]
 
@@ -89,11 +90,11 @@ def test_epochs_of_fixed_length_start_over():
 
 def test_arguments():
     with pytest.raises(ValueError, match="do not fill a batch of 4 on 2 processes"):
-        ClipSampler(Numbers(7), 4, shuffle=True, rank=0, world_size=2)
+        ItemSampler(Numbers(7), 4, shuffle=True, rank=0, world_size=2)
     with pytest.raises(ValueError, match="iterations"):
-        ClipSampler(Numbers(7), 4, shuffle=False, iterations=3)
+        ItemSampler(Numbers(7), 4, shuffle=False, iterations=3)
     with pytest.raises(ValueError, match="iterations"):
-        ClipSampler(Numbers(7), 4, shuffle=True, iterations=0)
+        ItemSampler(Numbers(7), 4, shuffle=True, iterations=0)
 
 
 def images(loader, epoch):
