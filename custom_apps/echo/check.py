@@ -70,13 +70,14 @@ def _check_echonet(folder: Path, clip_frames: int) -> list[Problem]:
         if row["Split"].upper() not in ("TRAIN", "VAL", "TEST"):
             problems.append(Problem(str(path), f"{row['FileName']} is of split '{row['Split']}'", "TRAIN, VAL or TEST"))
         problems += _of(number, path, f"EF of {row['FileName']}", row["EF"], 0, 100)
-    videos = {path.stem: path for path in sorted((folder / echonet.VIDEOS).glob("*.avi"))}
+    videos = echonet.videos_on_disk(folder) if (folder / echonet.VIDEOS).is_dir() else {}
     problems += [
         Problem(str(video), "in no list", path.name, WARNING) for name, video in videos.items() if name not in counts
     ]
 
     def check(row: dict[str, str]) -> tuple[list[Problem], tuple[int, ...] | None]:
-        video = folder / echonet.VIDEOS / f"{echonet.case_name(row['FileName'])}.avi"
+        name = echonet.case_name(row["FileName"])
+        video = videos.get(name, folder / echonet.VIDEOS / f"{name}.avi")
         found, shape = _check_video(video)
         return found + (_compared(video, shape, row) if shape else []), shape
 

@@ -13,6 +13,7 @@ import numpy as np
 from custom_apps.common.errors import DataError
 from custom_apps.echo.csv_rows import number, read_rows
 from custom_apps.echo.tracings import TracedPair, Tracing
+from custom_apps.echo.video_file import ENDINGS
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def echonet_records(
 
     Each record has ``image`` (path of the video) and ``case`` (its name without ending), and where the list has them
     ``ef_percent``, ``esv_ml``, ``edv_ml``, ``fps``, ``frames`` and ``split``; for segmentation ``tracings``, a
-    `TracedPair`. Names are accepted with and without ``.avi`` in both lists. Counts are logged.
+    `TracedPair`. Names are accepted with and without ``.avi`` in both lists; videos of one's own may also be MP4
+    or DICOM files. Counts are logged.
 
     Args:
         dataset_dir: folder with ``Videos``, ``FileList.csv`` and ``VolumeTracings.csv``. The last may be absent unless
@@ -68,8 +70,8 @@ def echonet_records(
         found = ", ".join(split_counts(rows))
         raise DataError(folder / FILE_LIST, f"no video of split {', '.join(sorted(unknown))}", f"one of {found}")
     rows = [row for row in rows if "ALL" in wanted or row["Split"].upper() in wanted]
-    _all_on_disk(folder, rows)
-    records = [_record(folder, row, task) for row in rows]
+    files = _all_on_disk(folder, rows)
+    records = [_record(folder / FILE_LIST, files[row["FileName"]], row, task) for row in rows]
     records = _traced(folder, records, task, drop_untraced)
     return kept_share(records, keep_ratio, keep, seed, folder / FILE_LIST)
 
@@ -105,8 +107,16 @@ def listed_videos(folder: Path) -> list[dict[str, str]]:
 
 
 def case_name(file_name: str) -> str:
-    """A video's name without ``.avi``."""
-    return file_name[:-4] if file_name.lower().endswith(".avi") else file_name
+    """A video's name without ``.avi`` or another ending of videos."""
+    stem, dot, ending = file_name.rpartition(".")
+    return stem if dot and f".{ending.lower()}" in ENDINGS else file_name
+
+
+def videos_on_disk(folder: Path) -> dict[str, Path]:
+    """Files in ``Videos`` by case name: ``.avi``, or where there is none another video such as MP4 or DICOM."""
+    files = [path for path in (folder / VIDEOS).iterdir() if path.suffix.lower() in ENDINGS]
+    files.sort(key=lambda path: ENDINGS.index(path.suffix.lower()), reverse=True)
+    return {path.stem: path for path in files}
 
 
 def split_counts(rows: Sequence[dict[str, str]]) -> dict[str, int]:
@@ -163,19 +173,16 @@ def kept_share(
     return [records[index] for index in sorted(chosen)]
 
 
-def _all_on_disk(folder: Path, rows: Sequence[dict[str, str]]) -> None:
-    on_disk = {path.name for path in (folder / VIDEOS).iterdir()}
-    if missing := [name for name in (f"{row['FileName']}.avi" for row in rows) if name not in on_disk]:
+def _all_on_disk(folder: Path, rows: Sequence[dict[str, str]]) -> dict[str, Path]:
+    files = videos_on_disk(folder)
+    if missing := [f"{row['FileName']}.avi" for row in rows if row["FileName"] not in files]:
         raise DataError(folder / VIDEOS, f"{len(missing)} listed videos missing: {', '.join(missing)}", "every video")
+    return files
 
 
-def _record(folder: Path, row: dict[str, str], task: str) -> dict[str, Any]:
-    path, name = folder / FILE_LIST, row["FileName"]
-    record: dict[str, Any] = {
-        "image": str(folder / VIDEOS / f"{name}.avi"),
-        "case": name,
-        "split": row["Split"].upper(),
-    }
+def _record(path: Path, video: Path, row: dict[str, str], task: str) -> dict[str, Any]:
+    name = row["FileName"]
+    record: dict[str, Any] = {"image": str(video), "case": name, "split": row["Split"].upper()}
     if task == "ef" or row.get("EF"):
         if "EF" not in row:
             raise DataError(path, "column EF missing", "ejection fractions in percent")

@@ -73,8 +73,10 @@ def _read_with_ffmpeg(path: Path, gray: bool) -> Video:
             if not container.streams.video:
                 raise DataError(path, "holds no video stream", "a video")
             stream = container.streams.video[0]
-            announced, fps = stream.frames, float(stream.average_rate or math.nan)
+            announced, fps, left_out = stream.frames, float(stream.average_rate or math.nan), 0
             for packet in container.demux(stream):
+                # Edit lists of MP4 cut frames off at the ends, which are counted all the same.
+                left_out += packet.is_discard
                 if packet.is_corrupt:
                     raise DataError(path, f"frame {len(frames)} is cut off", "a complete file")
                 for frame in packet.decode():
@@ -84,7 +86,7 @@ def _read_with_ffmpeg(path: Path, gray: bool) -> Video:
         raise DataError(path, f"{where} ({error.strerror or error})", "an undamaged video") from error
     if not frames:
         raise DataError(path, "holds no frame", "at least one")
-    if len(frames) < announced:
+    if len(frames) + left_out < announced:
         raise DataError(path, f"{len(frames)} frames decode", f"{announced}, as the file announces")
     sizes = {frame.shape[:2] for frame in frames}
     if len(sizes) > 1:

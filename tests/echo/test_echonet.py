@@ -65,6 +65,18 @@ def test_both_spellings_of_names_in_both_files(tmp_path):
     assert not records[0]["image"].endswith(".avi.avi")
 
 
+def test_own_videos_may_have_other_endings(tmp_path):
+    root = write_dataset(tmp_path / "data", [row("a"), row("b.mp4"), row("1.2.840.dcm"), row("c.AVI"), row("d")])
+    for path in (root / "Videos").iterdir():
+        path.unlink()
+    for name in ("a.avi", "a.mp4", "b.mp4", "1.2.840.dcm", "c.AVI", "d.txt", "d.mov"):
+        (root / "Videos" / name).touch()
+    records = echonet_records(root, "TRAIN")
+    assert names(records) == ["a", "b", "1.2.840", "c", "d"]
+    files = [record["image"].rpartition("/")[2] for record in records]
+    assert files == ["a.avi", "b.mp4", "1.2.840.dcm", "c.AVI", "d.mov"]
+
+
 def test_first_listed_tracing_is_systole_whatever_its_frame(tmp_path):
     traced = chords("a", 46, width=2) + chords("a", 50) + chords("a", 12, width=4)
     record = echonet_records(write_dataset(tmp_path / "data", [row("a")], traced), "TRAIN", "segmentation")[0]
