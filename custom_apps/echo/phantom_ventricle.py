@@ -10,6 +10,8 @@ from scipy.interpolate import PchipInterpolator
 from custom_apps.echo.tracings import TracedPair, Tracing
 
 CHORDS = 20
+# Longer than the volume stays near its minimum, shorter than a beat.
+SYSTOLE_FRAMES = 8
 
 
 def bullet(s: np.ndarray) -> np.ndarray:
@@ -88,9 +90,13 @@ class Ventricle:
         return float(np.pi * (radii_mm**2).mean() * self.length[frame] * self.mm_per_pixel / 1000)
 
     def traced_pair(self) -> TracedPair:
-        """The frames of largest and, nearest after or before it, of smallest volume."""
+        """The frame of largest volume, and that of smallest volume in the same beat, before or after it."""
         volumes = np.array([self.volume_ml(frame) for frame in range(len(self.length))])
-        return TracedPair(self.tracing(int(volumes.argmax())), self.tracing(int(volumes.argmin())))
+        full = int(volumes.argmax())
+        empty = np.flatnonzero(volumes <= volumes.min() + 0.02 * np.ptp(volumes))
+        nearest = empty[np.abs(empty - full).argmin()]
+        beat = empty[np.abs(empty - nearest) <= SYSTOLE_FRAMES]
+        return TracedPair(self.tracing(full), self.tracing(int(beat[volumes[beat].argmin()])))
 
 
 def beating_ventricle(

@@ -56,6 +56,15 @@ def test_gray_values_are_like_those_of_echocardiograms():
     assert all((video[:, -1, :5] == 0).all() for video in videos)
 
 
+def test_traced_frames_are_of_one_beat():
+    for seed in range(10):
+        ventricle = beating_ventricle(np.random.default_rng(seed), 55, 150, 50, 112)
+        pair = ventricle.traced_pair()
+        # The slowest heart takes 58 frames a beat; ejection is a third of it, filling the rest.
+        assert abs(pair.end_diastole.frame - pair.end_systole.frame) <= 40
+        assert ventricle.volume_ml(pair.end_systole.frame) <= 1.05 * min(map(ventricle.volume_ml, range(150)))
+
+
 def test_the_ventricle_beats_and_speckle_moves():
     ventricle, video = echo_case(np.random.default_rng(1), 60, 60, 50, 64)
     volumes = [ventricle.volume_ml(frame) for frame in range(60)]
