@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from custom_apps.common.distributed import is_main_process, wait_for_all
+from custom_apps.common.distributed import is_main_process, wait_for_all, world_size
 from custom_apps.common.gathering import gather_rows
 from custom_apps.common.partial_file import write_json
 from custom_apps.common.table import write_csv
@@ -87,10 +87,16 @@ class SaveEF:
 
     def attach(self, engine: Engine) -> None:
         """Registers the handler."""
-        engine.add_event_handler(Events.STARTED, lambda: self._begin())
+        engine.add_event_handler(Events.STARTED, lambda: self.begin())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.ITERATION_COMPLETED(every=SAVE_EVERY), lambda: self._write_alone())
         engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def begin(self) -> None:
+        """Forgets the videos so far and reads the rows of earlier runs."""
+        self.rows, self._earlier = [], []
+        if not self.overwrite and (self.output_dir / DETAILS).is_file():
+            content = json.loads((self.output_dir / DETAILS).read_text(encoding="utf-8"))
+            self._earlier = [{k: math.nan if v is None else v for k, v in row.items()} for row in content["videos"]]
 
     def add(self, item: Mapping[str, Any]) -> None:
         """Takes one video: what :class:`AverageClipsd` gives, with ``file_name``, ``pred`` and perhaps ``fps``."""
@@ -118,21 +124,16 @@ class SaveEF:
         write_csv(rows, self.output_dir / TABLE, headers)
         write_json({"videos": rows}, self.output_dir / DETAILS)
 
-    def _begin(self) -> None:
-        self.rows, self._earlier = [], []
-        if not self.overwrite and (self.output_dir / DETAILS).is_file():
-            content = json.loads((self.output_dir / DETAILS).read_text(encoding="utf-8"))
-            self._earlier = [{k: math.nan if v is None else v for k, v in row.items()} for row in content["videos"]]
+    def write_now_and_then(self, number: int) -> None:
+        """Writes both files when ``number``, of the video that was just added, is a round one."""
+        if number % SAVE_EVERY == 0:
+            self.write()
 
     def _collect(self, engine: Engine) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             self.add({**item, **output})
-
-    def _write_alone(self) -> None:
-        from custom_apps.common.distributed import world_size
-
         if world_size() == 1:
-            self.write()
+            self.write_now_and_then(engine.state.iteration)
 
     def _finish(self, engine: Engine) -> None:
         rows = gather_rows(self.rows)

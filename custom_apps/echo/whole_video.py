@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Compose, MapTransform, NormalizeIntensityd, Transform
+from monai.config import KeysCollection
+from monai.transforms import Compose, EnsureTyped, MapTransform, NormalizeIntensityd, Transform
 
 from custom_apps.common.errors import DataError
 from custom_apps.echo.annotated_clip import AnnotatedClipd
 from custom_apps.echo.clip_sampling import SampleClipd
+from custom_apps.echo.frames import GrayVideod, ResizeFramesd, SmoothFramesd
 from custom_apps.echo.loading import LoadVideod
 from custom_apps.echo.segment_clip import SegmentClipd
 from custom_apps.echo.tracings import TracedPair, lv_mask
+
+FRAME_BY_FRAME = (GrayVideod, SmoothFramesd, ResizeFramesd, NormalizeIntensityd, EnsureTyped)
 
 
 def uncut(chain: Compose) -> Compose:
@@ -25,17 +29,38 @@ def uncut(chain: Compose) -> Compose:
             that only draws their masks, see :class:`AnnotatedVideod`.
 
     Returns:
-        A chain of the same further steps, whose items also have ``frame_size``, int64 (height, width) of the file.
+        A chain of the same further steps, whose items also have ``frame_size``, int64 (height, width) of the file. What
+        is done frame by frame is done in blocks, so that large videos need little memory besides their own.
     """
-    steps: list[Transform] = []
-    for step in chain.transforms:
-        if isinstance(step, AnnotatedClipd):
-            steps.append(AnnotatedVideod(step.keys))
-        elif not isinstance(step, (SampleClipd, SegmentClipd)):
-            steps.append(step)
-        if isinstance(step, LoadVideod):
-            steps.append(FrameSized(step.keys))
-    return Compose(steps)
+    load, *steps = chain.transforms
+    if not isinstance(load, LoadVideod):
+        raise ValueError(f"the chain begins with {type(load).__name__}, expected LoadVideod")
+    traced = [AnnotatedVideod(step.keys) for step in steps if isinstance(step, AnnotatedClipd)]
+    steps = [step for step in steps if not isinstance(step, (AnnotatedClipd, SampleClipd, SegmentClipd))]
+    if all(isinstance(step, FRAME_BY_FRAME) for step in steps):
+        steps = [FrameBlocksd(load.keys, steps)]
+    return Compose([load, FrameSized(load.keys), *traced, *steps])
+
+
+class FrameBlocksd(MapTransform):
+    """Applies steps to a few frames of a video at a time; the result is that of all frames at once.
+
+    Args:
+        keys: one key, usually ``image``, (C, F, H, W). Other entries of the item go through the steps with every block
+            and come from the first.
+        steps: transforms that treat every frame alike.
+        frames: of a block.
+    """
+
+    def __init__(self, keys: KeysCollection, steps: Sequence[Transform], frames: int = 32):
+        super().__init__(keys)
+        self.steps, self.frames = Compose(steps), frames
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Item with the treated video."""
+        (key,) = self.keys
+        blocks = [self.steps({**data, key: block}) for block in data[key].split(self.frames, dim=1)]
+        return {**blocks[0], key: torch.cat([block[key] for block in blocks], 1)}
 
 
 class AnnotatedVideod(MapTransform):
