@@ -58,24 +58,43 @@ inline Table table(const T* from, int64_t stride, int steps, int width, real* bu
   }
 }
 
-// Rows that are needed next, fetched step by step while the present ones are computed with.
+// Rows that are needed next, fetched step by step while the present ones are computed with. All are asked for as if to
+// be written, which costs nothing where they are only read. Unused streams point to something that is cached anyway.
+template <int Streams>
 class Ahead {
  public:
+  Ahead() {
+    for (const char*& row : row_) row = reinterpret_cast<const char*>(this);
+  }
   template <class T>
-  void add(const Rows<T>& rows, int64_t batch, int64_t start, int64_t first) {
+  void add(int i, const Rows<T>& rows, int64_t batch, int64_t start, int64_t first) {
     if (!rows) return;
-    row_[count_] = reinterpret_cast<const char*>(rows.at(batch, start) + first);
-    stride_[count_++] = rows.time_stride * static_cast<int64_t>(sizeof(T));
+    row_[i] = reinterpret_cast<const char*>(rows.at(batch, start) + first);
+    stride_[i] = rows.time_stride * static_cast<int64_t>(sizeof(T));
   }
   void fetch(int t) const {
-    for (int i = 0; i < count_; ++i) __builtin_prefetch(row_[i] + t * stride_[i]);
+#pragma GCC unroll 8
+    for (int i = 0; i < Streams; ++i) __builtin_prefetch(row_[i] + t * stride_[i], 1);
   }
 
  private:
-  int count_ = 0;
-  const char* row_[4];
-  int64_t stride_[4];
+  const char* row_[Streams];
+  int64_t stride_[Streams] = {};
 };
+
+// Copies `count` lanes of consecutive rows into vectors, and back (or adds them to what is there).
+template <class T>
+inline void gather_rows(const Rows<T>& from, int64_t batch, int64_t start, int64_t first, int count, int steps,
+                        vec* to) {
+  const T* row = from.at(batch, start) + first;
+  for (int t = 0; t < steps; ++t, row += from.time_stride) to[t] = load(row, count);
+}
+template <class T>
+inline void scatter_rows(const vec* from, bool add, const Rows<T>& to, int64_t batch, int64_t start, int64_t first,
+                         int count, int steps) {
+  T* row = to.at(batch, start) + first;
+  for (int t = 0; t < steps; ++t, row += to.time_stride) store(row, add ? load(row, count) + from[t] : from[t], count);
+}
 
 // The inner loops: compiled once for all types of tensors.
 #define SCAN_KERNEL __attribute__((noinline)) static
@@ -90,6 +109,7 @@ inline void for_tiles(int count, F&& f) {
   if constexpr (Largest >= 16) run(std::integral_constant<int, 16>{});
   if constexpr (Largest >= 8) run(std::integral_constant<int, 8>{});
   if constexpr (Largest >= 4) run(std::integral_constant<int, 4>{});
+  if constexpr (Largest == 2) run(std::integral_constant<int, 2>{});
   run(std::integral_constant<int, 1>{});
 }
 

@@ -64,10 +64,35 @@ inline void scatter_states(const vec* from, int64_t states, const Block& block, 
   }
 }
 
+template <bool Bounded>
+inline vec decay(vec exponent) {
+  return Bounded ? exp2_bounded(exponent) : exp2(exponent);
+}
+
+inline vec larger_magnitude(vec most, vec x) {
+  const vec size = x < 0 ? -x : x;
+  return size > most ? size : most;
+}
+
+// Whether exp2_bounded serves for the decays of a chunk, given the largest step sizes. A step size that is no number
+// does not count: it spoils the state anyway.
+inline bool bounded(vec largest_step, const vec* rate, int64_t states) {
+  vec largest_rate = {}, sum = {};
+  for (int64_t n = 0; n < states; ++n) {
+    largest_rate = larger_magnitude(largest_rate, rate[n]);
+    sum += rate[n];
+  }
+  real exponent[kLanes];
+  store(exponent, largest_step * largest_rate + 0 * sum);  // the sum carries what is no number
+  bool all = true;
+  for (int i = 0; i < kLanes; ++i) all = all & (exponent[i] <= 125);
+  return all;
+}
+
 // The recurrence over one chunk for K states, which stay in registers. `rate` is A log2(e); y accumulates.
-template <int K>
+template <int K, bool Bounded>
 SCAN_KERNEL void recur(const vec* rate, const vec* delta, const vec* input, Table B, Table C, vec* state, vec* y,
-                       int steps, const Ahead& ahead) {
+                       int steps, const Ahead<4>& ahead) {
   vec h[K];
 #pragma GCC unroll 16
   for (int n = 0; n < K; ++n) h[n] = state[n];
@@ -78,7 +103,7 @@ SCAN_KERNEL void recur(const vec* rate, const vec* delta, const vec* input, Tabl
     ahead.fetch(t);
 #pragma GCC unroll 16
     for (int n = 0; n < K; ++n) {
-      h[n] = exp2(d * rate[n]) * h[n] + w * b[n];
+      h[n] = decay<Bounded>(d * rate[n]) * h[n] + w * b[n];
       (n % 2 ? odd : even) += h[n] * c[n];
     }
     y[t] = even + odd;
@@ -137,24 +162,37 @@ void selective_scan_slice(const SelectiveScan& s, int64_t batch, int64_t begin, 
           store(s.chunk_states + ((batch * chunks + chunk) * N + n) * s.channels + block.first, state[n], block.count);
 
       const vec bias = load_channels(s.delta_bias, block), skip = load_channels(s.D, block);
+      // Two short loops: the processor overlaps more steps of them than of a long one.
+      vec most = {};
       for (int t = 0; t < steps; ++t) {
         const vec x = load(delta.at(batch, start + t) + block.first, block.count) + bias;
+        work.y[t] = x;
+        work.delta[t] = s.softplus ? exp_minus_magnitude(x) : x;
+      }
+      for (int t = 0; t < steps; ++t) {
         const vec value = load(u.at(batch, start + t) + block.first, block.count);
-        work.delta[t] = s.softplus ? softplus(x) : x;
+        if (s.softplus) work.delta[t] = softplus_from(work.y[t], work.delta[t]);
+        most = larger_magnitude(most, work.delta[t]);
         work.input[t] = work.delta[t] * value;
         work.y[t] = skip * value;
       }
 
-      Ahead ahead;
+      Ahead<4> ahead;
       const int64_t next_start = k + 1 < end ? start : start + kChunk;
       if (next_start + kChunk <= L) {
         const int64_t first = Block(k + 1 < end ? k + 1 : begin, s.channels, s.groups).first;
-        for (const auto& rows : {u, delta, z}) ahead.add(rows, batch, next_start, first);
+        int stream = 0;
+        for (const auto& rows : {u, delta, z}) ahead.add(stream++, rows, batch, next_start, first);
+        ahead.add(3, out, batch, next_start, first);
       }
-      for_tiles<16>(N, [&](auto size, int n) {
-        recur<size>(rate + n, work.delta, work.input, b.at(n), c.at(n), state + n, work.y, steps,
-                    n == 0 ? ahead : Ahead());
-      });
+      const auto run = [&](auto largest_tile, auto bounded) {
+        for_tiles<largest_tile>(N, [&](auto size, int n) {
+          recur<size, bounded>(rate + n, work.delta, work.input, b.at(n), c.at(n), state + n, work.y, steps,
+                               n == 0 ? ahead : Ahead<4>());
+        });
+      };
+      if (bounded(most, rate, N)) run(std::integral_constant<int, 16>(), std::true_type());
+      else run(std::integral_constant<int, 4>(), std::false_type());
 
       for (int t = 0; t < steps; ++t) {
         vec y = work.y[t];

@@ -13,8 +13,8 @@
 
 namespace scan {
 
-// Gradients as Python passes them; all dense but that of z, which may be part of a wider row and be added to. Those of B and C come in one part a slice and are summed by the caller,
-// those of A, D, delta_bias in one part a batch.
+// Gradients as Python passes them; all dense but that of z, which may be part of a wider row and be added to. Those of
+// B and C come in one part a slice and are summed by the caller, those of A, D, delta_bias in one part a batch.
 struct SelectiveScanGradients {
   const void* out;             // gradient of out, (batch, length, channels)
   int64_t out_batch, out_time;
@@ -26,21 +26,22 @@ struct SelectiveScanGradients {
   int64_t z_batch, z_time, add_to_z;
 };
 
-constexpr int kBackwardTile = 8;
+// States at a time: their gradients of B and C fill a vector.
+constexpr int kBackwardTile = kLanes / 2;
 
 struct BackwardSpace {
+  vec *u, *z, *g;                                       // one a step: rows of the inputs
   vec *delta, *input, *gy, *y, *slope, *gate, *S, *E;   // one a step
   vec *decay, *state;                                   // kBackwardTile a step; states begin with the entering one
-  vec *dB, *dC;                                         // N a step: sums over blocks, lanes not yet added
+  vec* dBC;                                             // one a step and tile: sums over channels
   vec *rate, *carry, *dA, *dD, *dbias;                  // one or N a block
   real *B, *C;
   vec* entering;
   BackwardSpace(Carver& from, int64_t blocks, int64_t states) {
-    for (vec** one : {&delta, &input, &gy, &y, &slope, &gate, &S, &E}) *one = from.take<vec>(kChunk);
+    for (vec** one : {&u, &z, &g, &delta, &input, &gy, &y, &slope, &gate, &S, &E}) *one = from.take<vec>(kChunk);
     decay = from.take<vec>(kChunk * kBackwardTile);
     state = from.take<vec>((kChunk + 1) * kBackwardTile);
-    dB = from.take<vec>(kChunk * states);
-    dC = from.take<vec>(kChunk * states);
+    dBC = from.take<vec>(kChunk * states);
     for (vec** matrix : {&rate, &carry, &dA}) *matrix = from.take<vec>(blocks * states);
     dD = from.take<vec>(blocks);
     dbias = from.take<vec>(blocks);
@@ -50,10 +51,52 @@ struct BackwardSpace {
   }
 };
 
+// Fills the buffers of a chunk from the rows of u, z, g and delta; returns the largest step sizes. Short loops, because
+// the processor overlaps more steps of them than of a long one.
+SCAN_KERNEL vec prepare(const BackwardSpace& work, vec bias, vec skip, bool positive, bool gated, int steps) {
+  vec most = {};
+  vec *delta = work.delta, *y = work.y, *slope = work.slope, *gy = work.gy;
+  for (int t = 0; t < steps; ++t) {
+    y[t] = delta[t] + bias;
+    delta[t] = positive ? exp_minus_magnitude(y[t]) : y[t];
+  }
+  for (int t = 0; t < steps; ++t) {
+    slope[t] = positive ? sigmoid_from(y[t], delta[t]) : broadcast(1);
+    if (positive) delta[t] = softplus_from(y[t], delta[t]);
+    most = larger_magnitude(most, delta[t]);
+    work.input[t] = delta[t] * work.u[t];
+    y[t] = skip * work.u[t];
+  }
+  for (int t = 0; t < steps; ++t) {
+    work.S[t] = work.E[t] = vec{};
+    gy[t] = work.g[t];
+    if (!gated) continue;
+    work.gate[t] = sigmoid(work.z[t]);
+    gy[t] *= work.z[t] * work.gate[t];
+  }
+  return most;
+}
+
+// Turns S into the gradient of u, E into that of delta and y into that of z.
+SCAN_KERNEL void conclude(const BackwardSpace& work, vec skip, bool gated, int steps, vec& dD, vec& dbias) {
+  vec *S = work.S, *E = work.E, *y = work.y;
+  vec sum = dD, steps_sum = dbias;
+  for (int t = 0; t < steps; ++t) {
+    E[t] = (work.u[t] * S[t] + E[t] * kLn2) * work.slope[t];
+    S[t] = work.delta[t] * S[t] + skip * work.gy[t];
+    sum += work.gy[t] * work.u[t];
+    steps_sum += E[t];
+  }
+  if (gated)
+    for (int t = 0; t < steps; ++t) y[t] *= work.g[t] * silu_slope(work.z[t], work.gate[t]);
+  dD = sum;
+  dbias = steps_sum;
+}
+
 // Recomputes K states over a chunk and keeps them with their decays; y accumulates.
-template <int K>
+template <int K, bool Bounded>
 SCAN_KERNEL void recompute(const vec* rate, const BackwardSpace& work, Table B, Table C, const vec* entering,
-                           int steps, const Ahead& ahead) {
+                           int steps, const Ahead<2>& ahead) {
   vec h[K];
 #pragma GCC unroll 16
   for (int n = 0; n < K; ++n) work.state[n] = h[n] = entering[n];
@@ -64,7 +107,7 @@ SCAN_KERNEL void recompute(const vec* rate, const BackwardSpace& work, Table B, 
     ahead.fetch(t);
 #pragma GCC unroll 16
     for (int n = 0; n < K; ++n) {
-      const vec a = exp2(d * rate[n]);
+      const vec a = decay<Bounded>(d * rate[n]);
       h[n] = a * h[n] + w * b[n];
       y += h[n] * c[n];
       work.decay[t * K + n] = a;
@@ -74,10 +117,11 @@ SCAN_KERNEL void recompute(const vec* rate, const BackwardSpace& work, Table B, 
   }
 }
 
-// The reverse sweep over a chunk for K states. S and E accumulate <l, B> and <A log2(e), q>.
+// The reverse sweep over a chunk for K states. S and E accumulate <l, B> and <A log2(e), q>. A vector of dBC holds the
+// gradients of B in its first half and of C in its second.
 template <int K>
-SCAN_KERNEL void sweep(const vec* rate, const BackwardSpace& work, Table B, Table C, vec* carry, vec* dA, vec* dB,
-                       vec* dC, int64_t states, int steps) {
+SCAN_KERNEL void sweep(const vec* rate, const BackwardSpace& work, Table B, Table C, vec* carry, vec* dA, vec* dBC,
+                       int steps, const Ahead<2>& ahead) {
   vec l[K], sum[K];
 #pragma GCC unroll 16
   for (int n = 0; n < K; ++n) {
@@ -87,18 +131,23 @@ SCAN_KERNEL void sweep(const vec* rate, const BackwardSpace& work, Table B, Tabl
   for (int t = steps - 1; t >= 0; --t) {
     const real *b = B.row(t), *c = C.row(t);
     const vec d = work.delta[t], w = work.input[t], gy = work.gy[t];
+    const vec *decay = work.decay + t * K, *state = work.state + t * K;
     vec S = work.S[t], E = work.E[t];
-#pragma GCC unroll 16
-    for (int n = 0; n < K; ++n) {
-      l[n] += gy * c[n];
-      S += l[n] * b[n];
-      dB[t * states + n] += l[n] * w;
-      dC[t * states + n] += work.state[(t + 1) * K + n] * gy;
-      l[n] *= work.decay[t * K + n];
-      const vec q = l[n] * work.state[t * K + n];
+    ahead.fetch(t);
+    dBC[t] += sums_of_lanes([&](int i) {
+      const int n = i % kBackwardTile;
+      if (n >= K) return vec{};
+      if (i < kBackwardTile) {
+        l[n] += gy * c[n];
+        S += l[n] * b[n];
+        return l[n] * w;
+      }
+      l[n] *= decay[n];
+      const vec q = l[n] * state[n];
       E += q * rate[n];
       sum[n] += d * q;
-    }
+      return state[K + n] * gy;
+    });
     work.S[t] = S;
     work.E[t] = E;
   }
@@ -106,17 +155,6 @@ SCAN_KERNEL void sweep(const vec* rate, const BackwardSpace& work, Table B, Tabl
   for (int n = 0; n < K; ++n) {
     carry[n] = l[n];
     dA[n] = sum[n];
-  }
-}
-
-// Adds the lanes of `steps` by `states` vectors into rows of numbers and clears the vectors.
-inline void flush(vec* sums, int steps, int64_t states, Rows<real> to, int64_t batch, int64_t start, int64_t column) {
-  for (int t = 0; t < steps; ++t) {
-    real* row = to.at(batch, start + t) + column;
-    for (int64_t n = 0; n < states; ++n) {
-      row[n] = sum_lanes(sums[t * states + n]);
-      sums[t * states + n] = vec{};
-    }
   }
 }
 
@@ -147,7 +185,6 @@ void selective_scan_backward_slice(const SelectiveScan& s, const SelectiveScanGr
     for (int64_t n = 0; n < N; ++n) work.dA[at + n] = vec{};
     work.dD[k - begin] = work.dbias[k - begin] = vec{};
   }
-  for (int64_t i = 0; i < kChunk * N; ++i) work.dB[i] = work.dC[i] = vec{};
 
   for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
     const int64_t start = chunk * kChunk;
@@ -156,8 +193,16 @@ void selective_scan_backward_slice(const SelectiveScan& s, const SelectiveScanGr
     int64_t group = -1;
     const auto finish_group = [&] {
       if (group < 0) return;
-      flush(work.dB, steps, N, dB, batch, start, group * N);
-      flush(work.dC, steps, N, dC, batch, start, group * N);
+      vec* sums = work.dBC;
+      for_tiles<kBackwardTile>(N, [&](auto size, int n) {
+        for (int t = 0; t < steps; ++t) {
+          real row[kLanes];
+          store(row, sums[t]);
+          std::memcpy(dB.at(batch, start + t) + group * N + n, row, size * sizeof(real));
+          std::memcpy(dC.at(batch, start + t) + group * N + n, row + kBackwardTile, size * sizeof(real));
+        }
+        sums += kChunk;
+      });
     };
     for (int64_t k = begin; k < end; ++k) {
       const Block block(k, D, s.groups);
@@ -165,6 +210,7 @@ void selective_scan_backward_slice(const SelectiveScan& s, const SelectiveScanGr
       if (block.group != group) {
         finish_group();
         group = block.group;
+        for (int64_t i = 0; i < kChunk * N; ++i) work.dBC[i] = vec{};
         b = table(B.at(batch, start) + group * s.B_group, B.time_stride, steps, N, work.B);
         c = table(C.at(batch, start) + group * s.C_group, C.time_stride, steps, N, work.C);
       }
@@ -173,53 +219,43 @@ void selective_scan_backward_slice(const SelectiveScan& s, const SelectiveScanGr
             load(s.chunk_states + ((batch * chunks + chunk) * N + n) * D + block.first, block.count);
 
       const vec bias = load_channels(s.delta_bias, block), skip = load_channels(s.D, block);
-      for (int t = 0; t < steps; ++t) {
-        const vec x = load(delta.at(batch, start + t) + block.first, block.count) + bias;
-        const vec value = load(u.at(batch, start + t) + block.first, block.count);
-        work.slope[t] = broadcast(1);
-        work.delta[t] = s.softplus ? softplus(x, work.slope[t]) : x;
-        work.input[t] = work.delta[t] * value;
-        work.y[t] = skip * value;
-        work.gy[t] = load(g.at(batch, start + t) + block.first, block.count);
-        work.S[t] = work.E[t] = vec{};
-        if (z) {
-          const vec gate = load(z.at(batch, start + t) + block.first, block.count);
-          work.gate[t] = sigmoid(gate);
-          work.gy[t] *= gate * work.gate[t];
-        }
-      }
+      gather_rows(delta, batch, start, block.first, block.count, steps, work.delta);
+      gather_rows(u, batch, start, block.first, block.count, steps, work.u);
+      gather_rows(g, batch, start, block.first, block.count, steps, work.g);
+      if (z) gather_rows(z, batch, start, block.first, block.count, steps, work.z);
+      const vec most = prepare(work, bias, skip, s.softplus, bool(z), steps);
 
-      Ahead ahead;
+      // Few streams at a time, or they would wait for each other: some with each of the first kernels.
+      Ahead<2> ahead[4];
       const int64_t next_start = k + 1 < end ? start : start - kChunk;
       if (next_start >= 0 && next_start + kChunk <= L) {
         const int64_t first = Block(k + 1 < end ? k + 1 : begin, D, s.groups).first;
-        for (const auto& rows : {u, delta, z, g}) ahead.add(rows, batch, next_start, first);
+        const real* states = s.chunk_states + (batch * chunks + next_start / kChunk) * N * D + first;
+        for (int64_t n = 0; n < N; ++n) __builtin_prefetch(states + n * D);
+        int stream = 0;
+        const auto add = [&](const auto& rows) {
+          ahead[stream / 2].add(stream % 2, rows, batch, next_start, first);
+          ++stream;
+        };
+        for (const auto& rows : {u, delta, z, g}) add(rows);
+        for (const auto& rows : {du, ddelta, dz}) add(rows);
       }
+      const bool gentle = bounded(most, work.rate + at, N);
+      int kernel = 0;
+      const auto fetched = [&] { return kernel < 4 ? ahead[kernel++] : Ahead<2>(); };
+      vec* dBC = work.dBC;
       for_tiles<kBackwardTile>(N, [&](auto size, int n) {
         const vec* rate = work.rate + at + n;
-        recompute<size>(rate, work, b.at(n), c.at(n), work.entering + n, steps, n == 0 ? ahead : Ahead());
-        sweep<size>(rate, work, b.at(n), c.at(n), work.carry + at + n, work.dA + at + n, work.dB + n, work.dC + n, N,
-                    steps);
+        const auto again = gentle ? recompute<size, true> : recompute<size, false>;
+        again(rate, work, b.at(n), c.at(n), work.entering + n, steps, fetched());
+        sweep<size>(rate, work, b.at(n), c.at(n), work.carry + at + n, work.dA + at + n, dBC, steps, fetched());
+        dBC += kChunk;
       });
 
-      vec dD = work.dD[k - begin], dbias = work.dbias[k - begin];
-      for (int t = 0; t < steps; ++t) {
-        const vec value = load(u.at(batch, start + t) + block.first, block.count);
-        const vec step = (value * work.S[t] + work.E[t] * kLn2) * work.slope[t];
-        store(du.at(batch, start + t) + block.first, work.delta[t] * work.S[t] + skip * work.gy[t], block.count);
-        store(ddelta.at(batch, start + t) + block.first, step, block.count);
-        dD += work.gy[t] * value;
-        dbias += step;
-        if (z) {
-          const vec gate = load(z.at(batch, start + t) + block.first, block.count);
-          const vec incoming = load(g.at(batch, start + t) + block.first, block.count);
-          const vec change = incoming * work.y[t] * silu_slope(gate, work.gate[t]);
-          T* to = dz.at(batch, start + t) + block.first;
-          store(to, grad.add_to_z ? load(to, block.count) + change : change, block.count);
-        }
-      }
-      work.dD[k - begin] = dD;
-      work.dbias[k - begin] = dbias;
+      conclude(work, skip, bool(z), steps, work.dD[k - begin], work.dbias[k - begin]);
+      scatter_rows(work.S, false, du, batch, start, block.first, block.count, steps);
+      scatter_rows(work.E, false, ddelta, batch, start, block.first, block.count, steps);
+      if (z) scatter_rows(work.y, grad.add_to_z, dz, batch, start, block.first, block.count, steps);
     }
     finish_group();
   }
