@@ -9,21 +9,21 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from typing import Any
 
 import torch
 from torch import nn
 
 from custom_networks.layers.rotary import grid_rotation, rotary_frequencies
-from custom_networks.layers.sincos_positions import resample_table
 from custom_networks.nets.vim_classifier import VimClassifier
 from custom_networks.nets.vim_mae import VimMAE
 from custom_networks.nets.vit_classifier import ViTClassifier
 from custom_networks.nets.vit_mae import ViTMAE
-from custom_networks.published.brain_arguments import arguments_from_state, cube_of
-from custom_networks.published.key_map import LoadReport, NameTable, convert, published_state
-from custom_networks.published.reading import CheckpointError, read_checkpoint, state_dict_of
+from custom_networks.published.brain_arguments import arguments_from_state
+from custom_networks.published.encoder_transfer import Pretrained, draw_head, fill_encoder, pretrained_state
+from custom_networks.published.key_map import LoadReport, NameTable, published_state
+from custom_networks.published.position_tables import fit_positions
+from custom_networks.published.reading import CheckpointError, state_dict_of
 from custom_networks.published.umamba import rename_by
 from custom_networks.published.vit_names import TOKEN_RENAMES, VIT_RENAMES
 
@@ -102,26 +102,6 @@ def export_state(network: nn.Module) -> dict[str, torch.Tensor]:
     return published_state(network, published_names(network)) | unused_entries(network)
 
 
-def fit_positions(
-    table: torch.Tensor, prefix: int, grid: tuple[int, ...], old_grid: tuple[int, ...] | None = None
-) -> torch.Tensor:
-    """A position table moved to another grid.
-
-    Args:
-        table: (1, prefix + L, C).
-        prefix: rows of class tokens.
-        grid: grid of the result.
-        old_grid: grid of the table; None: the same grid if the number of patches is, otherwise a cube.
-
-    Raises:
-        CheckpointError: if the table belongs to no cube and ``old_grid`` is not given.
-    """
-    patches = table.shape[1] - prefix
-    if old_grid is None:
-        old_grid = grid if patches == torch.Size(grid).numel() else cube_of(patches, len(grid))
-    return resample_table(table, old_grid, grid)
-
-
 def _tidy(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     state = state_dict_of(content, ("model",))
     return {re.sub(r"^layers\.", "blocks.", key): value for key, value in state.items()}
@@ -161,8 +141,8 @@ def arguments_from_content(content: Mapping[str, Any], image_size: Sequence[int]
     return arguments_from_state(_tidy(content), options, image_size)
 
 
-def transfer_encoder(
-    pretrained: str | PathLike[str] | Mapping[str, Any],
+def start_classifier(
+    pretrained: Pretrained,
     network: nn.Module,
     head_std: float = 2e-5,
     pretrained_grid: Sequence[int] | None = None,
@@ -189,12 +169,9 @@ def transfer_encoder(
 
     Source: the fine-tuning of Hu et al. 2024, arXiv:2409.07746, which loads without checking names.
     """
-    content = pretrained if isinstance(pretrained, Mapping) else read_checkpoint(pretrained)
-    objects = content.get("objects")
-    state = state_dict_of(objects if isinstance(objects, Mapping) else content, ("model", "network", "state_dict"))
+    state = pretrained_state(pretrained)
     names = published_names(network) if "pos_embed" in state else {key: [key] for key in network.state_dict()}
-    new = [key for key in names if key.startswith(_NEW_IN_CLASSIFIER)]
-    names = {key: group for key, group in names.items() if key not in new}
+    names = {key: group for key, group in names.items() if not key.startswith(_NEW_IN_CLASSIFIER)}
     class_tokens = [names[key][0] for key in ("class_token", "tail_token") if key in names]
     positions = names.get("position_embedding", [""])[0]
     if positions in state and all(name in state for name in class_tokens):
@@ -206,12 +183,9 @@ def transfer_encoder(
         beside += ("cls_token", "class_token")
     if isinstance(network, ViTClassifier) and network.pooling == "mean":
         beside += ("norm.", "encoder.norm.")
-    ignored = [name for name in state if name.startswith(beside)]
-    ours, report = convert({name: state[name] for name in state if name not in ignored}, names, network)
-    report.ignored, report.kept = ignored, new
-    if not report.complete:
-        raise CheckpointError(f"the checkpoint's encoder does not fit {type(network).__name__}: {report}")
-    network.load_state_dict(ours, strict=False)
-    nn.init.trunc_normal_(network.head.weight, std=head_std, a=-2 * head_std, b=2 * head_std)
-    nn.init.zeros_(network.head.bias)
+    report = fill_encoder(network, state, names, [name for name in state if name.startswith(beside)])
+    draw_head(network.head, head_std)
     return report
+
+
+transfer_encoder = start_classifier

@@ -8,23 +8,10 @@ from typing import Any
 
 import torch
 
+from custom_networks.published.position_tables import cube_of
 from custom_networks.published.reading import CheckpointError
 
 State = Mapping[str, torch.Tensor]
-
-
-def cube_of(rows: int, dims: int) -> tuple[int, ...]:
-    """Grid of ``rows`` patches with equal sides.
-
-    Raises:
-        CheckpointError: if there is none.
-    """
-    side = round(rows ** (1 / dims))
-    if side**dims != rows:
-        raise CheckpointError(
-            f"a position table of {rows} patches is no {dims}-dimensional cube: give its image size or grid"
-        )
-    return (side,) * dims
 
 
 def _depth(state: State, stack: str) -> int:

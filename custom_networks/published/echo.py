@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from typing import Any
 
 import torch
@@ -18,8 +17,9 @@ from custom_networks.nets.mamba3d_mae import Mamba3DMAE
 from custom_networks.nets.mamba3d_regressor import Mamba3DRegressor
 from custom_networks.nets.mamba3d_segmenter import Mamba3DSegmenter
 from custom_networks.published.echo_weights import choose_weights, resize_positions
-from custom_networks.published.key_map import LoadReport, NameTable, convert
-from custom_networks.published.reading import CheckpointError, read_checkpoint
+from custom_networks.published.encoder_transfer import Pretrained, content_of, fill_encoder
+from custom_networks.published.key_map import LoadReport, NameTable
+from custom_networks.published.reading import CheckpointError
 
 # Published name of a model to our class.
 NETWORKS = {
@@ -136,9 +136,7 @@ def read_state(
     return {name: tensor for name, tensor in state.items() if name in shapes or not name.endswith("mamba_block.D_rev")}
 
 
-def transfer_encoder(
-    pretrained: str | PathLike[str] | Mapping[str, Any], network: nn.Module, strict: bool = True, **options: Any
-) -> LoadReport:
+def start_from_encoder(pretrained: Pretrained, network: nn.Module, strict: bool = True, **options: Any) -> LoadReport:
     """Starts ``network`` from the encoder of a pre-trained one; its heads keep their values.
 
     Args:
@@ -155,18 +153,14 @@ def transfer_encoder(
         CheckpointError: if a tensor is of another shape, the file holds an encoder's tensor that the network lacks or
             nothing of an encoder, or, if ``strict``, lacks one. The network is then unchanged.
     """
-    content = pretrained if isinstance(pretrained, Mapping) else read_checkpoint(pretrained)
-    state = read_state(content, network, **options)
+    state = read_state(content_of(pretrained), network, **options)
     # Our own files use our names.
     names = {key: [*group, key] for key, group in published_names(network).items() if key.startswith("encoder.")}
-    encoder = {name: tensor for name, tensor in state.items() if name.startswith(("net.", "encoder."))}
-    ours, report = convert(encoder, names, network)
-    report.ignored = [name for name in state if name not in encoder]
-    report.kept = [key for key in network.state_dict() if key not in ours]
-    if report.mismatched or report.unexpected or not ours or (strict and report.missing):
-        raise CheckpointError(f"the checkpoint's encoder does not fit {type(network).__name__}: {report}")
-    network.load_state_dict(ours, strict=False)
-    return report
+    beside = [name for name in state if not name.startswith(("net.", "encoder."))]
+    return fill_encoder(network, state, names, beside, strict)
+
+
+transfer_encoder = start_from_encoder
 
 
 def arguments_from_config(model: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
