@@ -28,6 +28,20 @@ def initialize_as_autoencoder(network: nn.Module) -> None:
             nn.init.xavier_uniform_(module.projection.weight.flatten(1))
 
 
+def initialize_as_classifier(network: nn.Module) -> None:
+    """Linear layers from a normal distribution of deviation 0.02, truncated at 2, with zero bias.
+
+    Time-step projections keep their own initialization.
+
+    Source: the published vision transformers of timm.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear) and not name.endswith(("dt_proj", "dt_proj_reverse")):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 def shrink_mixer_outputs(network: nn.Module, depth: int) -> None:
     """Draws every mixer's ``out_proj`` anew, at PyTorch's default divided by the root of the depth.
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from custom_networks.layers.masked_prediction import LOSS_PATCHES, MaskedPrediction, compare_patches
-from custom_networks.layers.patch_tokens import PatchTokens, patchify
+from custom_networks.layers.patch_tokens import patchify
 from custom_networks.layers.random_masking import ORDERS, PatchMask, random_mask, restore_tokens, take_tokens
 from custom_networks.layers.sincos_positions import resample_table, sincos_table
 
@@ -26,7 +26,8 @@ class MaskedAutoencoder(nn.Module):
     Position tables are fixed sines and cosines: parameters without gradient.
 
     Args:
-        patch_embedding: image to tokens (B, L, C).
+        patch_embedding: image to tokens (B, L, C), with the attributes of
+            :class:`~custom_networks.layers.patch_tokens.PatchTokens`.
         encoder: stack of width C.
         decoder: stack of width ``decoder_dim``.
         decoder_dim: width of the decoder.
@@ -46,7 +47,7 @@ class MaskedAutoencoder(nn.Module):
 
     def __init__(
         self,
-        patch_embedding: PatchTokens,
+        patch_embedding: nn.Module,
         encoder: nn.Module,
         decoder: nn.Module,
         decoder_dim: int,
@@ -75,7 +76,7 @@ class MaskedAutoencoder(nn.Module):
 
         self.patch_embedding, self.encoder, self.decoder = patch_embedding, encoder, decoder
         self.grid, self.patch_size = patch_embedding.grid, patch_embedding.patch_size
-        channels, width = patch_embedding.projection.in_channels, patch_embedding.projection.out_channels
+        channels, width = patch_embedding.in_channels, patch_embedding.width
         self.class_token = nn.Parameter(torch.empty(1, 1, width).normal_(std=0.02)) if class_token else None
         self.position_embedding = self._positions(width, self.prefix, position_grid)
         self.decoder_embedding = nn.Linear(width, decoder_dim)
@@ -92,13 +93,16 @@ class MaskedAutoencoder(nn.Module):
         """What a stack needs beside the tokens: ``prefix`` class tokens, then all patches or those in ``keep``."""
         return ()
 
+    def _mask(self, image: torch.Tensor, noise: torch.Tensor | None, mask_ratio: float | None) -> PatchMask:
+        if noise is None:
+            noise = torch.rand(len(image), self.patch_embedding.patches, device=image.device)
+        return random_mask(noise, self.mask_ratio if mask_ratio is None else mask_ratio, self.token_order)
+
     def _visible(
         self, image: torch.Tensor, noise: torch.Tensor | None, mask_ratio: float | None
     ) -> tuple[torch.Tensor, PatchMask]:
         tokens = self.patch_embedding(image) + self.position_embedding[:, self.prefix :]
-        if noise is None:
-            noise = torch.rand(tokens.shape[:2], device=tokens.device)
-        mask = random_mask(noise, self.mask_ratio if mask_ratio is None else mask_ratio, self.token_order)
+        mask = self._mask(image, noise, mask_ratio)
         tokens = take_tokens(tokens, mask.keep)
         if self.class_token is not None:
             first = (self.class_token + self.position_embedding[:, :1]).to(tokens.dtype)

@@ -65,6 +65,7 @@ class PatchTokens(PatchEmbedding):
         patch_size: one number, or one an axis.
         width: width of a token.
         norm: normalize the tokens (LayerNorm, epsilon 1e-5).
+        fixed_size: refuse images of another size than ``image_size``.
 
     Raises:
         ValueError: if a patch does not fit a whole number of times, or an image of another shape comes in.
@@ -77,11 +78,13 @@ class PatchTokens(PatchEmbedding):
         patch_size: int | Sequence[int],
         width: int,
         norm: bool = True,
+        fixed_size: bool = True,
     ):
         image_size = tuple(int(size) for size in image_size)
         sizes = (patch_size,) * len(image_size) if isinstance(patch_size, int) else tuple(patch_size)
         grid = whole_patch_grid(image_size, sizes)
         super().__init__(in_channels, width, sizes)
+        self.in_channels, self.width, self.fixed_size = in_channels, width, fixed_size
         self.image_size, self.patch_size, self.grid = image_size, sizes, grid
         self.norm = nn.LayerNorm(width) if norm else nn.Identity()
 
@@ -92,7 +95,8 @@ class PatchTokens(PatchEmbedding):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Tokens in raster order."""
-        expected = (self.projection.in_channels, *self.image_size)
+        expected = (self.in_channels, *(self.image_size if self.fixed_size else image.shape[2:]))
+        whole_patch_grid(image.shape[2:], self.patch_size)
         if tuple(image.shape[1:]) != expected:
             raise ValueError(f"expected images of shape (B, {', '.join(map(str, expected))}), got {tuple(image.shape)}")
         return self.norm(super().forward(image).flatten(1, -2))

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from custom_networks.layers.bidirectional_mamba import BidirectionalMamba
 from custom_networks.layers.convolved_attention import ConvolvedAttention
+from custom_networks.layers.drop_path_rates import drop_path_rates
 from custom_networks.layers.mamba import Mamba
 from custom_networks.layers.mamba2 import Mamba2
 from custom_networks.layers.rotary import Rotation, rotate
@@ -86,8 +87,9 @@ class ResidualStack(nn.Module):
         attention_options: arguments of :class:`~custom_networks.layers.convolved_attention.ConvolvedAttention`.
         norm: "rms" or "layer".
         norm_eps: its epsilon.
-        drop_path: largest rate of stochastic depth; block i has ``drop_path * (i - 1) / (depth - 1)``, the first block
-            0 and the sum before the final norm ``drop_path``.
+        drop_path: rate of stochastic depth of the last mixer's output, from 0 at the first in equal steps; or all
+            rates. A mixer's output is dropped where it joins the residual stream: in the next block, or before the
+            final norm.
         rotate_residual: whether the residual stream turns too, where a rotation is given.
         checkpointing: recompute every block in the backward pass, so that a training step keeps two streams a block and
             the insides of one block.
@@ -106,7 +108,7 @@ class ResidualStack(nn.Module):
         attention_options: dict | None = None,
         norm: str = "rms",
         norm_eps: float = 1e-5,
-        drop_path: float = 0.1,
+        drop_path: float | Sequence[float] = 0.1,
         rotate_residual: bool = True,
         checkpointing: bool = False,
     ):
@@ -118,12 +120,14 @@ class ResidualStack(nn.Module):
         if not set(attention_blocks) <= set(range(depth)):
             raise ValueError(f"attention blocks {list(attention_blocks)} are not among the {depth} blocks")
         make_norm = partial(NORMS[norm], width, eps=norm_eps)
+        rates = drop_path_rates(drop_path, depth)
+        last = rates[-1] if isinstance(drop_path, Sequence) else drop_path
         blocks = []
         for i in range(depth):
             kind, options = ("attention", attention_options) if i in set(attention_blocks) else (mixer, mixer_options)
-            rate = drop_path * max(i - 1, 0) / max(depth - 1, 1)
+            rate = rates[i - 1] if i else 0.0
             blocks.append(ResidualBlock(make_norm(), MIXERS[kind](width, **options or {}), rate, rotate_residual))
-        self.blocks, self.norm, self.drop_path = nn.ModuleList(blocks), make_norm(), DropPath(drop_path)
+        self.blocks, self.norm, self.drop_path = nn.ModuleList(blocks), make_norm(), DropPath(last)
         self.checkpointing = checkpointing
 
     def streams(
@@ -137,11 +141,29 @@ class ResidualStack(nn.Module):
         """
         hidden, residual = tokens, None
         for block in self.blocks[:blocks]:
-            if self.checkpointing and torch.is_grad_enabled():
-                hidden, residual = checkpoint(block, hidden, residual, rotation, use_reentrant=False)
-            else:
-                hidden, residual = block(hidden, residual, rotation)
+            hidden, residual = self._run(block, hidden, residual, rotation)
         return hidden, residual
+
+    def _run(
+        self, block: nn.Module, hidden: torch.Tensor, residual: torch.Tensor | None, rotation: Rotation | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, hidden, residual, rotation, use_reentrant=False)
+        return block(hidden, residual, rotation)
+
+    def features(self, tokens: torch.Tensor, blocks: int | None = None) -> torch.Tensor:
+        """Sum of both streams after the first ``blocks`` blocks (None: after all), not normalized, (B, L, C)."""
+        run = len(self.blocks[:blocks])
+        return self.taps(tokens, [run - 1])[0] if run else tokens
+
+    def taps(self, tokens: torch.Tensor, after: Sequence[int], rotation: Rotation | None = None) -> list[torch.Tensor]:
+        """Sums of both streams after the blocks of the given indices, ascending, not normalized, (B, L, C) each."""
+        hidden, residual, outputs = tokens, None, []
+        for i, block in enumerate(self.blocks[: max(after, default=-1) + 1]):
+            hidden, residual = self._run(block, hidden, residual, rotation)
+            if i in after:
+                outputs.append((hidden if i + 1 < len(self.blocks) else self.drop_path(hidden)) + residual)
+        return outputs
 
     def join(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         """Final sum and norm of the two streams."""
