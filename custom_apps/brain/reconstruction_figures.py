@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from custom_apps.brain.contrasts import CONTRASTS, TITLES
+from custom_apps.brain.pictures import plane, show
 from custom_apps.common.distributed import is_main_process, without_ddp
 from custom_apps.common.figures import figure
 from custom_apps.common.seeding import derived_seed, seeded
@@ -111,7 +112,7 @@ def reconstruct(
 
     def axial(vectors: torch.Tensor) -> np.ndarray:
         volume = unpatchify(vectors[None], network.grid, network.patch_size)[0]
-        return _to_picture(volume[..., place].float().cpu().numpy())
+        return np.stack([plane(channel, (0, 0, place), "axial") for channel in volume.float().cpu().numpy()])
 
     return Reconstruction(
         case,
@@ -145,10 +146,7 @@ def draw_reconstructions(cases: Sequence[Reconstruction], path: str | Path) -> N
                 masked[case.hidden] = HIDDEN_RGB
                 shown = (case.original[channel], masked, case.restored[channel], case.predicted[channel])
                 for axes, picture in zip(rows[:, channel], shown, strict=True):
-                    axes.imshow(picture, cmap="gray", vmin=low, vmax=high)
-                    axes.grid(False)
-                    axes.set(xticks=[], yticks=[])
-                    axes.spines[:].set_visible(False)
+                    show(axes, picture, vmin=low, vmax=high)
                 rows[0, channel].set_title(f" \n{TITLES[name]}", fontsize=8, fontweight="normal", loc="center")
             for axes, label in zip(rows[:, 0], ROWS, strict=True):
                 axes.set_ylabel(label, fontsize=8)
@@ -194,7 +192,3 @@ class ReconstructionFigures:
         network.train(training)
         draw_reconstructions(found, self.path)
 
-
-def _to_picture(slices: np.ndarray) -> np.ndarray:
-    """Slices (C, right, front) as rows from front to back and columns from the patient's right to left, as read."""
-    return slices[:, ::-1, ::-1].transpose(0, 2, 1)

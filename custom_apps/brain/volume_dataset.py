@@ -18,7 +18,8 @@ from custom_apps.common.item_dataset import ItemDataset, explained
 
 CACHES = ("none", "memory")
 # What an item keeps beside the images; paths are for the transforms.
-KEYS = ("affine", "case", "patient", "label", "idh", "codeletion", "grade")
+NUMBERS = ("label", "fold", "idh", "codeletion", "grade")
+KEYS = ("affine", "case", "patient", *NUMBERS)
 
 
 class VolumeDataset(ItemDataset):
@@ -26,7 +27,7 @@ class VolumeDataset(ItemDataset):
 
     Items are dictionaries: ``image`` float32 (4, x, y, z), ``target`` of the same shape where the chain makes one,
     ``label`` int64 (), ``case``, ``patient``, ``affine`` float64 (4, 4), ``index`` (place in ``records``), ``epoch``,
-    and ``idh``, ``codeletion``, ``grade`` as far as the records have them.
+    and ``fold``, ``idh``, ``codeletion``, ``grade`` as far as the records have them.
 
     Args:
         records: as from :func:`custom_apps.brain.patients.patient_records`.
@@ -77,7 +78,7 @@ class VolumeDataset(ItemDataset):
         for key in ("image", "target"):
             if key in item:
                 kept[key] = convert_to_tensor(item[key], dtype=torch.float32, track_meta=False).contiguous()
-        for key in ("label", "idh", "codeletion", "grade"):
+        for key in NUMBERS:
             if key in kept:
                 kept[key] = torch.tensor(int(kept[key]))
         return kept
