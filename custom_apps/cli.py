@@ -5,20 +5,48 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import inspect
 import json
+import logging
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+from custom_apps.brain.room import ROOM as BRAIN
 from custom_apps.common.errors import DataError
 from custom_apps.common.room import Room, imported
 from custom_apps.echo.room import ROOM as ECHO
 from custom_apps.seg.room import ROOM as SEG
 
-ROOMS: dict[str, Room] = {room.bundle: room for room in (ECHO, SEG)}
+ROOMS: dict[str, Room] = {room.bundle: room for room in (BRAIN, ECHO, SEG)}
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return int(text)
+
+
+def _positive_real(text: str) -> float:
+    if not float(text) > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return float(text)
+
+
+PREPARATION: dict[str, dict[str, Any]] = {
+    "labels": {"help": "table of labels, if it is not with the images"},
+    "size": {"type": _positive, "nargs": "+", "help": "voxels or pixels along every axis"},
+    "spacing_mm": {"type": _positive_real, "help": "edge of a voxel"},
+    "fit": {"choices": ("crop", "resize"), "help": "what to do with images of another size"},
+    "resample": {"action": argparse.BooleanOptionalAction, "help": "accept contrasts on different grids"},
+    "pictures": {"action": argparse.BooleanOptionalAction, "help": "a picture of every case"},
+    "workers": {"type": _positive, "help": "cases at a time"},
+}
+"""Options of ``prepare``; those that the bundle's function has no parameter for are refused."""
 
 OPTIONAL = ("mlflow", "triton", "mamba_ssm", "causal_conv1d", "onnx", "onnxruntime")
 
@@ -60,6 +88,26 @@ def phantom(arguments: argparse.Namespace) -> int:
     )
     print(folder)
     return 0
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """Makes of a raw data set what a bundle reads."""
+    from custom_apps.common.problems import print_problems
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    target = ROOMS[arguments.bundle].prepare
+    if target is None:
+        raise SystemExit(f"{arguments.bundle} reads its data sets as they are")
+    function = imported(target)
+    known = inspect.signature(function).parameters
+    given = {name: getattr(arguments, name) for name in PREPARATION if getattr(arguments, name) is not None}
+    if foreign := sorted(given.keys() - known.keys()):
+        usable = ", ".join(f"--{name.replace('_', '-')}" for name in PREPARATION if name in known)
+        raise SystemExit(f"{arguments.bundle} has no option {', '.join(foreign)}; it has {usable or 'none'}")
+    if len(given.get("size", ())) == 1:
+        given["size"] = given["size"][0]
+    problems = function(arguments.raw, arguments.output, **given)
+    return print_problems(problems if isinstance(problems, list) else [], arguments.output)
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -125,6 +173,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--cases", type=int, help="number of labeled cases")
     command.add_argument("--test-cases", type=int, help="number of held-out cases")
     command.add_argument("--seed", type=int)
+
+    command = add(prepare)
+    command.add_argument("raw", help="the data set as it is distributed")
+    command.add_argument("output", help="folder to write to")
+    for name, options in PREPARATION.items():
+        command.add_argument(f"--{name.replace('_', '-')}", **options)
 
     add(check).add_argument("folder", help="the data set")
 

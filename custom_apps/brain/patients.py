@@ -11,14 +11,14 @@ from typing import Any
 
 from custom_apps.brain.contrasts import CONTRASTS, MASK, contrast_of
 from custom_apps.brain.labels_table import UNKNOWN, Markers, find_labels, read_labels
+from custom_apps.common.dicom_series import dicom_series
 from custom_apps.common.errors import DataError
 from custom_apps.common.volume_file import is_nifti, nifti_stem
 
 logger = logging.getLogger(__name__)
 
 TASKS = ("idh", "1p19q", "pretraining")
-RECORD = "preparation.json"
-"""Marks a folder that ``prepare`` wrote."""
+DICOM_SUFFIXES = (".dcm", ".ima", "")
 
 
 @dataclass
@@ -62,8 +62,8 @@ def find_patients(dataset_dir: str | Path) -> list[Patient]:
 
     Layouts: a folder a patient with files named by contrast (BraTS 2021 ``_t1ce.nii.gz``, BraTS 2023 ``-t1c.nii.gz``,
     what ``prepare`` writes), or with folders named by contrast that hold one NIfTI file (EGD: ``2_T1GD/NIFTI/``) or the
-    slices of a DICOM series; or one folder a contrast with arrays ``t1/<case>_t1.npy``. Patients may be one folder
-    further down.
+    slices of a DICOM series, whose description is asked where the folder's name says nothing; or one folder a contrast
+    with arrays ``t1/<case>_t1.npy``. Patients may be one folder further down; the folder may also be that of a patient.
 
     Raises:
         DataError: no such folder, or nothing in it that looks like a patient.
@@ -71,7 +71,9 @@ def find_patients(dataset_dir: str | Path) -> list[Patient]:
     root = Path(dataset_dir)
     if not root.is_dir():
         raise DataError(root, "no such folder", "a data set of brain tumors")
-    patients = _npy_patients(root) if (root / "t1").is_dir() and any((root / "t1").glob("*.npy")) else []
+    patients = _npy_patients(root)
+    if not patients and len((patient := read_patient(root)).files) > 1:
+        patients = [patient]
     if not patients:
         folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
         patients = [patient for folder in folders if (patient := read_patient(folder)).files]
@@ -91,11 +93,11 @@ def read_patient(folder: str | Path) -> Patient:
     for path in sorted(folder.iterdir()):
         if path.is_file() and is_nifti(path):
             name, found = nifti_stem(path), path
-        elif path.is_dir():
+        elif path.is_dir() and not path.name.startswith("."):
             name, found = path.name, _volume_below(path)
         else:
             continue
-        contrast = contrast_of(name)
+        contrast = contrast_of(name) or (found and found == path and _contrast_of_series(path))
         if contrast and found:
             candidates.setdefault(contrast, []).append(found)
     twins = {name: found for name, found in candidates.items() if len(found) > 1}
@@ -114,6 +116,14 @@ def _volume_below(folder: Path) -> Path | None:
         if files and place == folder:
             return folder
     return None
+
+
+def _contrast_of_series(folder: Path) -> str | None:
+    """What the description of the one DICOM series in a folder says."""
+    if not any(path.suffix.lower() in DICOM_SUFFIXES for path in folder.iterdir() if path.is_file()):
+        return None
+    series = list(dicom_series(folder).values())
+    return contrast_of(series[0][0]) if len(series) == 1 else None
 
 
 def _npy_patients(root: Path) -> list[Patient]:

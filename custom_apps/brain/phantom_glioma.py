@@ -82,9 +82,7 @@ class Glioma:
             roughness=float(random.uniform(0.18, 0.30) if codeletion else random.uniform(0.10, 0.22)),
             blur_mm=float(random.uniform(3.0, 5.5) if codeletion else random.uniform(0.8, 2.5)),
             enhancement=float(random.uniform(0.55, 1.0) if enhances else random.uniform(0.0, 0.15)),
-            necrosis=float(random.uniform(0.45, 0.72))
-            if enhances and random.uniform() < (0.3 if idh else 0.9)
-            else 0.0,
+            necrosis=float(random.uniform(0.45, 0.72) if dies else 0.0),
             edema=float(random.uniform(1.05, 1.3) if idh else random.uniform(1.3, 1.8)),
             mismatch=float(random.uniform(0.5, 1.0) if idh and not codeletion and random.uniform() < 0.6 else 0.0),
             calcification=float(random.uniform(0.06, 0.16) if codeletion and random.uniform() < 0.8 else 0.0),

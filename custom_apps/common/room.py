@@ -23,6 +23,8 @@ class Room:
         title: one line for people.
         systems: names of the published systems whose checkpoints `custom_networks.published` reads.
         phantoms: phantom to the function ``(folder, cases, test_cases, seed) -> folder written``.
+        prepare: function ``(raw folder, output folder, **options)`` that makes of a raw data set what the networks
+            read; gives a list of problems, or nothing of interest. Its parameters decide which options there are.
         check: function ``(folder) -> list of problems``.
         install_converted: function ``(network, checkpoint content, folder) -> files`` that writes a converted
             checkpoint as the bundle's model files.
@@ -34,6 +36,7 @@ class Room:
     title: str
     systems: tuple[str, ...] = ()
     phantoms: dict[str, str] = field(default_factory=dict)
+    prepare: str | None = None
     check: str | None = None
     install_converted: str | None = None
     demo: str | None = None

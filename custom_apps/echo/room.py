@@ -11,6 +11,7 @@ ROOM = Room(
         "camus": "custom_apps.echo.phantom_camus:write_camus_phantom",
         "buv": "custom_apps.echo.phantom_buv:write_buv_phantom",
     },
+    prepare="custom_apps.echo.camus_preparation:prepare_camus",
     check="custom_apps.echo.check:check_dataset",
     demo="custom_apps.echo.demo:demo_commands",
     demo_summary="custom_apps.echo.demo:demo_summary",
