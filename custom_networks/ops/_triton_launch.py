@@ -20,6 +20,12 @@ def processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
+@cache
+def architecture(device: torch.device) -> int:
+    """Major compute capability; that of Hopper for the interpreter."""
+    return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 9
+
+
 def launch(kernel: Callable, programs: int | tuple[int, int], device: torch.device, *arguments: object, **options):
     """Runs ``programs`` of a kernel on ``device``, whichever device is current.
 

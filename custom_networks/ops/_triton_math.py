@@ -46,15 +46,23 @@ def step_size(raw, SOFTPLUS: tl.constexpr):
 
 
 @triton.jit
+def scattered(index):
+    """``index`` itself, as if it were not contiguous.
+
+    Where the compiler sees that numbers are contiguous in memory it spreads them over lanes, to read four at once. The
+    sequential kernels want the states of a channel in one lane.
+    """
+    return tl.where(index >= 0, index, 0)
+
+
+@triton.jit
 def first_row(length, k, DIRECTION: tl.constexpr):
-    """Position at which a scan starts, and the sign of its steps.
+    """Position at which a scan starts, of 64 bits as ``k`` is, and the sign of its steps.
 
     ``DIRECTION`` is 0 (forwards), 1 (in reverse) or 2: forwards for ``k`` = 0, in reverse for ``k`` = 1.
     """
-    if DIRECTION == 0:
-        back = k < 0
-    elif DIRECTION == 1:
-        back = k >= 0
-    else:
-        back = k == 1
-    return tl.where(back, length - 1, 0).to(tl.int64), tl.where(back, -1, 1)
+    if DIRECTION == 2:
+        return k * (length - 1), (1 - 2 * k).to(tl.int32)
+    if DIRECTION == 1:
+        return k * 0 + length - 1, -1
+    return k * 0, 1

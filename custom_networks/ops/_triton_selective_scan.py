@@ -13,6 +13,7 @@ from torch import Tensor
 from custom_networks.ops._triton_launch import (
     PROGRAMS_PER_PROCESSOR,
     alignment,
+    architecture,
     as_float,
     dense_rows,
     launch,
@@ -27,12 +28,12 @@ from custom_networks.ops._triton_selective_scan_forward import compose, scan
 STEPS, EACH, LANES = 64, 4, 16
 _COMPOSED, _AHEAD = 128, 8
 # Channels of one program of the backward kernel, and how many such blocks it may take one after the other.
-_GROUP, _VECTOR, _REPEATS = 8, 2, 8
+_GROUP, _VECTOR, _REPEATS = 4, 2, 16
 
 
 def states_shape(u: Tensor, A: Tensor, B: Tensor) -> tuple[int, ...]:
     """Shape of the states kept for the backward pass: one at the start of each chunk."""
-    return u.shape[0], -(-u.shape[1] // STEPS), A.shape[1], u.shape[2]
+    return u.shape[0], -(-u.shape[1] // STEPS), *A.shape
 
 
 def forward(
@@ -73,7 +74,9 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the nine tensors; None for what is absent."""
     operands = _one_direction(u, delta, A, B, C, D, z, delta_bias, initial_state)
-    found = gradients_of_directions(grad_out[None], grad_last[None], *operands, states[None], delta_softplus, int(reverse))
+    found = gradients_of_directions(
+        grad_out[None], grad_last[None], *operands, states[None], delta_softplus, int(reverse)
+    )
     return tuple(None if x is None else x[0] for x in found)
 
 
@@ -108,7 +111,7 @@ def scan_directions(
     out = torch.empty(u.shape, dtype=u.dtype, device=device)
     last = torch.empty((directions, batch, channels, states_), dtype=torch.float32, device=device)
     split = chunks > 1 and directions * batch * blocks < PROGRAMS_PER_PROCESSOR * processors(device)
-    kept = (directions, batch, chunks, states_, channels) if save_states or split else (0,)
+    kept = (directions, batch, chunks, channels, states_) if save_states or split else (0,)
     states = torch.empty(kept, dtype=torch.float32, device=device)
     sums = torch.empty((directions, batch, chunks, channels) if split else (0,), dtype=torch.float32, device=device)
 
@@ -121,7 +124,7 @@ def scan_directions(
             *(u, delta, z, B, C, A, D, delta_bias, initial_state, states, sums, out, last),
             *(*u.stride()[:3], *delta.stride()[:3], *(z.stride()[:3] if z is not None else (0, 0, 0))),
             *(*B.stride()[:4], *C.stride()[:4]),
-            *(batch, length, channels, blocks, pieces, chunks, per_group, 1),
+            *(batch, length, channels, blocks, pieces, chunks, per_group),
             N=states_,
             PADDED_N=power_of_two(states_),
             CHANNELS=width,
@@ -135,7 +138,7 @@ def scan_directions(
             HAS_INITIAL=initial_state is not None,
             SUMMARISE=summarise,
             SAVE=save_states and not split,
-            num_warps=1,
+            num_warps=_warps(states_),
         )
 
     if split:
@@ -146,7 +149,7 @@ def scan_directions(
 
 
 def _compose(states: Tensor, sums: Tensor, A: Tensor, initial: Tensor | None, last: Tensor, back: bool) -> None:
-    directions, batch, chunks, n, channels = states.shape
+    directions, batch, chunks, channels, n = states.shape
     launch(
         compose,
         (-(-n * channels // _COMPOSED), directions * batch),
@@ -190,7 +193,7 @@ def gradients_of_directions(
     def like(x: Tensor | None) -> Tensor | None:
         return None if x is None else torch.empty(x.shape, dtype=x.dtype, device=device)
 
-    adjoints, sums = empty(chunks, n, channels), empty(chunks, channels)
+    adjoints, sums = empty(chunks, channels, n), empty(chunks, channels)
     width = min(32, power_of_two(per_group))
     blocks = groups * -(-per_group // width)
     launch(
@@ -199,7 +202,7 @@ def gradients_of_directions(
         device,
         *(grad_out, delta, z, C, A, delta_bias, adjoints, sums),
         *(*grad_out.stride()[:3], *delta.stride()[:3], *z_strides, *C.stride()[:4]),
-        *(batch, length, channels, blocks, chunks, per_group, 1),
+        *(batch, length, channels, blocks, chunks, per_group),
         N=n,
         PADDED_N=power_of_two(n),
         CHANNELS=width,
@@ -209,7 +212,7 @@ def gradients_of_directions(
         SOFTPLUS=delta_softplus,
         HAS_Z=z is not None,
         HAS_BIAS=delta_bias is not None,
-        num_warps=1,
+        num_warps=_warps(n),
     )
     dinitial = empty(channels, n)
     _compose(adjoints, sums, A, grad_last, dinitial, back=True)
@@ -220,7 +223,7 @@ def gradients_of_directions(
     repeats = max(1, min(_REPEATS, blocks, rows * chunks * groups * blocks // (16 * processors(device))))
     parts = -(-blocks // repeats)
     du, ddelta, dz = like(u), like(delta), like(z)
-    dA, dD, dbias = empty(chunks, n, channels), empty(chunks, channels), empty(chunks, channels)
+    dA, dD, dbias = empty(chunks, channels, n), empty(chunks, channels), empty(chunks, channels)
     partial = torch.empty((parts, rows, groups, n, chunks * STEPS, 2), dtype=torch.float32, device=device)
     launch(
         gradients,
@@ -229,7 +232,8 @@ def gradients_of_directions(
         *(grad_out, u, delta, z, B_rows, C_rows, A, D, delta_bias, states, adjoints),
         *(du, ddelta, dz, dA, partial, dD, dbias),
         *(*grad_out.stride()[:3], *u.stride()[:3], *delta.stride()[:3], *z_strides),
-        *(batch, length, channels, parts, chunks, per_group, groups, repeats, n),
+        *(batch, length, channels, parts, chunks, per_group, groups, repeats),
+        N=n,
         GROUP=_GROUP,
         VECTOR=_VECTOR,
         LANES=LANES,
@@ -239,7 +243,8 @@ def gradients_of_directions(
         HAS_Z=z is not None,
         HAS_BIAS=delta_bias is not None,
         num_warps=_GROUP * LANES // 32,
-        maxnreg=168,
+        # Ten warps share the registers of a processor of Hopper and its followers; before it, more are needed.
+        maxnreg=200 if architecture(device) >= 9 else 224,
     )
     dB, dC = like(B), like(C)
     launch(
@@ -253,11 +258,16 @@ def gradients_of_directions(
         DIRECTION=direction,
         num_warps=4,
     )
-    dA = dA.sum((1, 2)).transpose(1, 2)
+    dA = dA.sum((1, 2))
     dD, dbias = (None if x is None else y.sum((1, 2)) for x, y in ((D, dD), (delta_bias, dbias)))
     dinitial = None if initial_state is None else dinitial
     found = du, ddelta, dA, dB, dC, dD, dz, dbias, dinitial
     return tuple(None if x is None else g.to(x.dtype).contiguous() for x, g in zip(tensors, found, strict=True))
+
+
+def _warps(states: int) -> int:
+    """Warps of a sequential program: a lane has room for 32 states of its channel."""
+    return max(1, power_of_two(states) // 32)
 
 
 def _spread(rows: Tensor, chunks: int, direction: int) -> Tensor:

@@ -20,10 +20,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from custom_networks.ops._triton_math import LN_2, LOG2_E, first_row, sigmoid, step_size
+from custom_networks.ops._triton_math import LN_2, LOG2_E, first_row, scattered, sigmoid, step_size
 
 
-@triton.jit(do_not_specialize=["one"])
+@triton.jit
 def adjoint(
     grad,
     delta,
@@ -52,7 +52,6 @@ def adjoint(
     blocks,
     chunks,
     per_group,
-    one,
     N: tl.constexpr,
     PADDED_N: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -65,7 +64,7 @@ def adjoint(
 ):
     """What a chunk hands to the one before it if nothing comes from behind: ``m[t] = a[t] (m[t + 1] + C[t] gy[t])``.
 
-    Shapes and layout as in the forward kernel ``scan``; adjoints (K, B, chunks, N, D), sums (K, B, chunks, D).
+    Shapes and layout as in the forward kernel ``scan``; adjoints (K, B, chunks, D, N), sums (K, B, chunks, D).
     """
     program = tl.program_id(0)
     block = program % blocks
@@ -80,7 +79,8 @@ def adjoint(
     n = tl.arange(0, PADDED_N)
     in_matrix = inside[None, :] & (n[:, None] < N)
 
-    rate = tl.load(A + (k * channels + channel[None, :]) * N + n[:, None], mask=in_matrix, other=0.0) * LOG2_E
+    matrix = channel[None, :] * N + scattered(n)[:, None]
+    rate = tl.load(A + k * channels * N + matrix, mask=in_matrix, other=0.0) * LOG2_E
     shift = tl.load(bias + k * channels + channel, mask=inside, other=0.0) if HAS_BIAS else 0.0
     row, sign = first_row(length, k, DIRECTION)
     grad += k * grad_k + b * grad_b
@@ -112,8 +112,7 @@ def adjoint(
         size = step_size(raw, SOFTPLUS)
         total += size
         m = tl.exp2(size[None, :] * rate) * (m + gy[None, :] * C_now[:, None])
-    place = (kb * chunks + chunk) * N * channels + channel[None, :] * one + n[:, None] * channels
-    tl.store(adjoints + place, m, mask=in_matrix)
+    tl.store(adjoints + (kb * chunks + chunk) * N * channels + matrix, m, mask=in_matrix)
     tl.store(sums + (kb * chunks + chunk) * channels + channel, total, mask=inside)
 
 
@@ -161,7 +160,8 @@ def _four(x):
     return tl.join(tl.join(x[0], x[2]), tl.join(x[1], x[3]))
 
 
-@triton.jit
+# A loop that the compiler knows to run once is undone, and registers run out.
+@triton.jit(do_not_specialize=["repeats"])
 def gradients(
     grad,
     u,
@@ -201,7 +201,7 @@ def gradients(
     per_group,
     groups,
     repeats,
-    N,
+    N: tl.constexpr,
     GROUP: tl.constexpr,
     VECTOR: tl.constexpr,
     LANES: tl.constexpr,
@@ -214,7 +214,7 @@ def gradients(
     """Gradients of one chunk of ``4 LANES`` steps for ``repeats`` blocks of ``GROUP VECTOR`` channels.
 
     grad, u, delta, z (K, B, L, D) by strides; du, ddelta, dz of that shape, dense; B_rows, C_rows (K, B, G, N, chunks,
-    4, LANES): step ``4 lane + i`` of a chunk at ``[i, lane]``; states, adjoints, dA (K, B, chunks, N, D); dD, dbias
+    4, LANES): step ``4 lane + i`` of a chunk at ``[i, lane]``; states, adjoints, dA (K, B, chunks, D, N); dD, dbias
     (K, B, chunks, D); dBC (parts, K, B, G, N, L padded to whole chunks, 2).
     """
     program = tl.program_id(0)
@@ -225,46 +225,63 @@ def gradients(
     k, b = kb // batch, kb % batch
     lane = tl.arange(0, LANES)[None, None, :]
     spread = tl.arange(0, GROUP)[None, :, None] * VECTOR + tl.arange(0, VECTOR)[:, None, None]
+    flat = tl.arange(0, GROUP)[None, :] * VECTOR + tl.arange(0, VECTOR)[:, None]
     row, sign = first_row(length, k, DIRECTION)
-    grad += k * grad_k + b * grad_b
-    u += k * u_k + b * u_b
-    delta += k * delta_k + b * delta_b
-    if HAS_Z:
-        z += k * z_k + b * z_b
     begin = chunk * 4 * LANES
+    # Uniform bases, and offsets of lanes in 32 bits that all steps of a lane share, leave the registers to the states.
     row += sign * begin
+    grad += k * grad_k + b * grad_b + row * grad_t
+    u += k * u_k + b * u_b + row * u_t
+    delta += k * delta_k + b * delta_b + row * delta_t
+    if HAS_Z:
+        z += k * z_k + b * z_b + row * z_t
+        dz += (kb * length + row) * channels
+    du += (kb * length + row) * channels
+    ddelta += (kb * length + row) * channels
     left = length - begin
+    grad_t *= sign
+    u_t *= sign
+    delta_t *= sign
+    if HAS_Z:
+        z_t *= sign
+    out_t = channels * sign
     of_chunk = (kb * chunks + chunk) * channels
     of_rows = (kb * groups + group) * N * chunks + chunk
     of_part = (part * (tl.num_programs(0) // parts // groups // chunks) + kb) * groups + group
     zero = tl.zeros((VECTOR, GROUP, LANES), tl.float32)
 
     for repeat in range(repeats):
-        within = (part * repeats + repeat) * GROUP * VECTOR + spread
-        inside = within < per_group
-        channel = group * per_group + within
-        shift = tl.load(bias + k * channels + channel, mask=inside, other=0.0) if HAS_BIAS else 0.0
+        start = (part * repeats + repeat) * GROUP * VECTOR
+        inside = spread < per_group - start
+        start += group * per_group
+        shift = tl.load(bias + (k * channels + start) + spread, mask=inside, other=0.0) if HAS_BIAS else 0.0
         size, gain, gy, y, S, E = (), (), (), (), (), ()
         for i in tl.static_range(4):
             step = lane * 4 + i
             here = inside & (step < left)
-            at = row + sign * step
-            raw = tl.load(delta + at * delta_t + channel, mask=here, other=0.0).to(tl.float32) + shift
-            g = tl.load(grad + at * grad_t + channel, mask=here, other=0.0).to(tl.float32)
+            raw = (
+                tl.load(delta + (start + i * delta_t) + (4 * lane * delta_t + spread), mask=here, other=0.0).to(
+                    tl.float32
+                )
+                + shift
+            )
+            g = tl.load(grad + (start + i * grad_t) + (4 * lane * grad_t + spread), mask=here, other=0.0).to(tl.float32)
             if HAS_Z:
-                gate = tl.load(z + at * z_t + channel, mask=here, other=0.0).to(tl.float32)
+                gate = tl.load(z + (start + i * z_t) + (4 * lane * z_t + spread), mask=here, other=0.0).to(tl.float32)
                 g *= gate * sigmoid(gate)
             now = tl.where(here, step_size(raw, SOFTPLUS), 0.0)
             size = size + (now,)
-            gain = gain + (now * tl.load(u + at * u_t + channel, mask=here, other=0.0).to(tl.float32),)
+            gain = gain + (
+                now * tl.load(u + (start + i * u_t) + (4 * lane * u_t + spread), mask=here, other=0.0).to(tl.float32),
+            )
             gy = gy + (g,)
             y, S, E = y + (zero,), S + (zero,), E + (zero,)
         after = tl.where(lane == LANES - 1, 0.0, _from(size[0], lane, 1, LANES, True))
 
         for n in range(N):
-            rate = tl.load(A + (k * channels + channel) * N + n, mask=inside, other=0.0) * LOG2_E
-            enters = tl.load(states + of_chunk * N + n * channels + channel, mask=inside, other=0.0)
-            returns = tl.load(adjoints + of_chunk * N + n * channels + channel, mask=inside, other=0.0)
+            rate = tl.load(A + (k * channels + start) * N + (spread * N + n), mask=inside, other=0.0) * LOG2_E
+            enters = tl.load(states + (of_chunk + start) * N + (spread * N + n), mask=inside, other=0.0)
+            returns = tl.load(adjoints + (of_chunk + start) * N + (spread * N + n), mask=inside, other=0.0)
             of_row = (of_rows + n * chunks) * 4 * LANES
             B, C, a = (), (), ()
             decay, h = zero + 1.0, zero
@@ -282,28 +299,26 @@ def gradients(
                 adj = gy[2 - i] * C[2 - i] + a[3 - i] * adj
             adj = _entering(decay, adj, returns, lane, LANES, True)
 
-            all_h = ()
+            decayed, y_, dC = (), (), ()
             for i in tl.static_range(4):
-                h = a[i] * h + gain[i] * B[i]
-                all_h = all_h + (h,)
-            y_, S_, E_, dB, dC = (), (), (), (), ()
+                decayed = decayed + (a[i] * h,)
+                h = decayed[i] + gain[i] * B[i]
+                y_ = y_ + (y[i] + C[i] * h,)
+                dC = dC + (tl.sum(h * gy[i], 0),)
+            S_, E_, dB = (), (), ()
             exponents = zero
             a = a + (link,)
             for j in tl.static_range(4):
                 adj = gy[3 - j] * C[3 - j] + a[4 - j] * adj
-                # The gradient of the exponent, adjoint times decay times previous state.
-                e = adj * (all_h[3 - j] - gain[3 - j] * B[3 - j])
+                # The gradient of the exponent.
+                e = adj * decayed[3 - j]
                 exponents += size[3 - j] * e
-                y_ = (y[3 - j] + C[3 - j] * all_h[3 - j],) + y_
                 S_ = (S[3 - j] + adj * B[3 - j],) + S_
                 E_ = (E[3 - j] + rate * e,) + E_
                 dB = (tl.sum(adj * gain[3 - j], 0),) + dB
-                dC = (tl.sum(all_h[3 - j] * gy[3 - j], 0),) + dC
             y, S, E = y_, S_, E_
-            flat = group * per_group + (part * repeats + repeat) * GROUP * VECTOR
-            flat += tl.arange(0, GROUP)[None, :] * VECTOR + tl.arange(0, VECTOR)[:, None]
-            fits = flat < (group + 1) * per_group
-            tl.store(dA + of_chunk * N + n * channels + flat, tl.sum(exponents, 2), mask=fits)
+            fits = flat < (group + 1) * per_group - start
+            tl.store(dA + (of_chunk + start) * N + (flat * N + n), tl.sum(exponents, 2), mask=fits)
             both = tl.reshape(tl.sum(tl.join(_four(dB), _four(dC)), 0), (LANES, 8))
             place = ((of_part * N + n) * chunks + chunk) * LANES * 8
             place += tl.arange(0, LANES)[:, None] * 8 + tl.arange(0, 8)[None, :]
@@ -311,35 +326,46 @@ def gradients(
                 both += tl.load(dBC + place)
             tl.store(dBC + place, both)
 
-        weight = tl.load(D + k * channels + channel, mask=inside, other=0.0) if HAS_D else 0.0
+        weight = tl.load(D + (k * channels + start) + spread, mask=inside, other=0.0) if HAS_D else 0.0
         sum_D, sum_bias = zero, zero
         for i in tl.static_range(4):
             step = lane * 4 + i
             here = inside & (step < left)
-            at = row + sign * step
-            out = (kb * length + at) * channels + channel
             # Read again: kept from above, these would cost the registers that let several programs share a processor.
-            raw = tl.load(delta + at * delta_t + channel, mask=here, other=0.0).to(tl.float32) + shift
-            u_now = tl.load(u + at * u_t + channel, mask=here, other=0.0).to(tl.float32)
+            raw = (
+                tl.load(delta + (start + i * delta_t) + (4 * lane * delta_t + spread), mask=here, other=0.0).to(
+                    tl.float32
+                )
+                + shift
+            )
+            u_now = tl.load(u + (start + i * u_t) + (4 * lane * u_t + spread), mask=here, other=0.0).to(tl.float32)
             if HAS_Z:
-                gate = tl.load(z + at * z_t + channel, mask=here, other=0.0).to(tl.float32)
-                g = tl.load(grad + at * grad_t + channel, mask=here, other=0.0).to(tl.float32)
+                gate = tl.load(z + (start + i * z_t) + (4 * lane * z_t + spread), mask=here, other=0.0).to(tl.float32)
+                g = tl.load(grad + (start + i * grad_t) + (4 * lane * grad_t + spread), mask=here, other=0.0).to(
+                    tl.float32
+                )
                 open_ = sigmoid(gate)
                 slope = g * (y[i] + weight * u_now) * open_ * (1.0 + gate * (1.0 - open_))
-                tl.store(dz + out, slope.to(dz.dtype.element_ty), mask=here)
-            tl.store(du + out, (size[i] * S[i] + weight * gy[i]).to(du.dtype.element_ty), mask=here)
+                tl.store(
+                    dz + (start + i * out_t) + (4 * lane * out_t + spread), slope.to(dz.dtype.element_ty), mask=here
+                )
+            tl.store(
+                du + (start + i * out_t) + (4 * lane * out_t + spread),
+                (size[i] * S[i] + weight * gy[i]).to(du.dtype.element_ty),
+                mask=here,
+            )
             slope = u_now * S[i] + LN_2 * E[i]
             if SOFTPLUS:
                 slope *= sigmoid(raw)
-            tl.store(ddelta + out, slope.to(ddelta.dtype.element_ty), mask=here)
+            tl.store(
+                ddelta + (start + i * out_t) + (4 * lane * out_t + spread), slope.to(ddelta.dtype.element_ty), mask=here
+            )
             sum_D += gy[i] * u_now
             sum_bias += tl.where(here, slope, 0.0)
-        flat = group * per_group + (part * repeats + repeat) * GROUP * VECTOR
-        flat += tl.arange(0, GROUP)[None, :] * VECTOR + tl.arange(0, VECTOR)[:, None]
-        fits = flat < (group + 1) * per_group
+        fits = flat < (group + 1) * per_group - start
         if HAS_D:
-            tl.store(dD + of_chunk + flat, tl.sum(sum_D, 2), mask=fits)
+            tl.store(dD + (of_chunk + start) + flat, tl.sum(sum_D, 2), mask=fits)
         if HAS_BIAS:
-            tl.store(dbias + of_chunk + flat, tl.sum(sum_bias, 2), mask=fits)
+            tl.store(dbias + (of_chunk + start) + flat, tl.sum(sum_bias, 2), mask=fits)
         # The parts of dB and dC that are read back were written by this program, maybe by other threads of it.
         tl.debug_barrier()

@@ -18,12 +18,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from custom_networks.ops._triton_math import LOG2_E, first_row, sigmoid, step_size
+from custom_networks.ops._triton_math import LOG2_E, first_row, scattered, sigmoid, step_size
 
 
-# `one` is the stride of channels under another name: if the compiler saw that channels are contiguous, it would spread
-# the states of a channel over lanes to read four channels at once.
-@triton.jit(do_not_specialize=["one"])
+@triton.jit
 def scan(
     u,
     delta,
@@ -62,7 +60,6 @@ def scan(
     pieces,
     chunks,
     per_group,
-    one,
     N: tl.constexpr,
     PADDED_N: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -80,7 +77,7 @@ def scan(
     """One piece of time of one block of channels.
 
     u, delta, z (K, B, L, D) and B, C (K, B, L, G, N) by strides, ``out`` (K, B, L, D) and all others dense and float32:
-    A (K, D, N), D and bias (K, D), initial and last (K, B, D, N), states (K, B, chunks, N, D), sums (K, B, chunks, D).
+    A (K, D, N), D and bias (K, D), initial and last (K, B, D, N), states (K, B, chunks, D, N), sums (K, B, chunks, D).
 
     There are as many ``pieces`` as chunks of ``STEPS`` steps, or one that covers them all. A piece starts from its
     entry of ``states`` if there are several, else from ``initial`` or zeros. ``SUMMARISE``: starts from zeros, writes
@@ -98,21 +95,20 @@ def scan(
     channel = group * per_group + within
     inside = within < per_group
     n = tl.arange(0, PADDED_N)
-    matrix = channel[None, :] * one + n[:, None] * channels
+    matrix = channel[None, :] * N + scattered(n)[:, None]
     in_matrix = inside[None, :] & (n[:, None] < N)
-    public = channel[None, :] * N + n[:, None]
 
-    rate = tl.load(A + k * channels * N + public, mask=in_matrix, other=0.0) * LOG2_E
+    rate = tl.load(A + k * channels * N + matrix, mask=in_matrix, other=0.0) * LOG2_E
     weight = tl.load(D + k * channels + channel, mask=inside, other=0.0) if HAS_D else 0.0
     shift = tl.load(bias + k * channels + channel, mask=inside, other=0.0) if HAS_BIAS else 0.0
     row, sign = first_row(length, k, DIRECTION)
-    u += k * u_k + b * u_b
-    delta += k * delta_k + b * delta_b
+    u += k * u_k + b * u_b + group * per_group
+    delta += k * delta_k + b * delta_b + group * per_group
     if HAS_Z:
-        z += k * z_k + b * z_b
+        z += k * z_k + b * z_b + group * per_group
     from_B = k * B_k + b * B_b + group * B_g
     from_C = k * C_k + b * C_b + group * C_g
-    out += kb * length * channels
+    out += kb * length * channels + group * per_group
 
     if SUMMARISE:
         h = tl.zeros((PADDED_N, CHANNELS), tl.float32)
@@ -120,7 +116,7 @@ def scan(
     elif pieces > 1:
         h = tl.load(states + (kb * chunks + piece) * N * channels + matrix, mask=in_matrix, other=0.0)
     elif HAS_INITIAL:
-        h = tl.load(initial + kb * channels * N + public, mask=in_matrix, other=0.0)
+        h = tl.load(initial + kb * channels * N + matrix, mask=in_matrix, other=0.0)
     else:
         h = tl.zeros((PADDED_N, CHANNELS), tl.float32)
 
@@ -130,10 +126,10 @@ def scan(
         begin = chunk * STEPS
         count = tl.minimum(STEPS, length - begin)
         at = row + sign * begin
-        next_u = tl.load(u + at * u_t + channel, mask=inside, other=0.0)
-        next_delta = tl.load(delta + at * delta_t + channel, mask=inside, other=0.0)
+        next_u = tl.load((u + at * u_t) + within, mask=inside, other=0.0)
+        next_delta = tl.load((delta + at * delta_t) + within, mask=inside, other=0.0)
         if HAS_Z and not SUMMARISE:
-            next_z = tl.load(z + at * z_t + channel, mask=inside, other=0.0)
+            next_z = tl.load((z + at * z_t) + within, mask=inside, other=0.0)
         next_B = tl.load(B + tl.multiple_of(from_B + at * B_t, ALIGN) + n, mask=n < N, other=0.0)
         if not SUMMARISE:
             next_C = tl.load(C + tl.multiple_of(from_C + at * C_t, ALIGN) + n, mask=n < N, other=0.0)
@@ -142,8 +138,8 @@ def scan(
             here = at
             # The next row is on its way while this one is computed; the last step reads its own row again.
             at = row + sign * (begin + tl.minimum(s + 1, count - 1))
-            next_u = tl.load(u + at * u_t + channel, mask=inside, other=0.0)
-            next_delta = tl.load(delta + at * delta_t + channel, mask=inside, other=0.0)
+            next_u = tl.load((u + at * u_t) + within, mask=inside, other=0.0)
+            next_delta = tl.load((delta + at * delta_t) + within, mask=inside, other=0.0)
             next_B = tl.load(B + tl.multiple_of(from_B + at * B_t, ALIGN) + n, mask=n < N, other=0.0)
             size = step_size(raw, SOFTPLUS)
             h = tl.exp2(size[None, :] * rate) * h + (size * u_now)[None, :] * B_now[:, None]
@@ -157,15 +153,15 @@ def scan(
                     y += weight * u_now
                 if HAS_Z:
                     z_now = next_z.to(tl.float32)
-                    next_z = tl.load(z + at * z_t + channel, mask=inside, other=0.0)
+                    next_z = tl.load((z + at * z_t) + within, mask=inside, other=0.0)
                     y *= z_now * sigmoid(z_now)
-                tl.store(out + here * channels + channel, y.to(out.dtype.element_ty), mask=inside)
+                tl.store((out + here * channels) + within, y.to(out.dtype.element_ty), mask=inside)
 
     if SUMMARISE:
         tl.store(states + (kb * chunks + piece) * N * channels + matrix, h, mask=in_matrix)
         tl.store(sums + (kb * chunks + piece) * channels + channel, total, mask=inside)
     elif pieces == 1:
-        tl.store(last + kb * channels * N + public, h, mask=in_matrix)
+        tl.store(last + kb * channels * N + matrix, h, mask=in_matrix)
 
 
 @triton.jit
@@ -192,12 +188,11 @@ def compose(
     kb = tl.program_id(1).to(tl.int64)
     k = kb // batch
     index = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
-    n, channel = index // channels, index % channels
+    channel = index // N
     inside = index < N * channels
-    public = channel * N + n
-    rate = tl.load(A + k * channels * N + public, mask=inside, other=0.0) * LOG2_E
+    rate = tl.load(A + k * channels * N + index, mask=inside, other=0.0) * LOG2_E
     if HAS_INITIAL:
-        h = tl.load(initial + kb * channels * N + public, mask=inside, other=0.0)
+        h = tl.load(initial + kb * channels * N + index, mask=inside, other=0.0)
     else:
         h = tl.zeros((SIZE,), tl.float32)
     for start in range(0, chunks, AHEAD):
@@ -213,4 +208,4 @@ def compose(
             here = index < tl.where(chunks - start > i, N * channels, 0)
             tl.store(states + chunk * N * channels + index, h, mask=here)
             h = tl.exp2(rate * sizes[i]) * h + gains[i]
-    tl.store(last + kb * channels * N + public, h, mask=inside)
+    tl.store(last + kb * channels * N + index, h, mask=inside)

@@ -1,0 +1,153 @@
+"""Compiles the Triton kernels, as they would be launched, for GPUs that need not be there.
+
+The functions of the backend run on CPU tensors with ``launch`` replaced by a compiler: every kernel is built for
+exactly the constants, types and alignments of the call. Run as a program, it prints one JSON line a kernel with what
+``ptxas`` and ``cuobjdump``, which come with Triton, say about it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+_POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
+_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+def build(
+    kernel: Callable, arguments: tuple, options: dict[str, object], capability: int
+) -> triton.compiler.CompiledKernel:
+    """Compiles one call of a kernel. Tensors count as aligned to 16 bytes, as the allocator's are."""
+    names, constants = kernel.arg_names, {}
+    launch_options = {k: v for k, v in options.items() if k not in names}
+    bound = dict(zip(names, arguments, strict=False)) | {k: v for k, v in options.items() if k in names}
+    signature, attributes = {}, {}
+    for place, name in enumerate(names):
+        value, parameter = bound[name], kernel.params[place]
+        if (
+            parameter.is_constexpr
+            or value is None
+            or (isinstance(value, int) and value == 1 and not parameter.do_not_specialize)
+        ):
+            signature[name], constants[(place,)] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[name], attributes[(place,)] = _POINTERS[value.dtype], [["tt.divisibility", 16]]
+        elif isinstance(value, float):
+            signature[name] = "fp32"
+        else:
+            signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
+            if value % 16 == 0 and not parameter.do_not_specialize:
+                attributes[(place,)] = [["tt.divisibility", 16]]
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=launch_options)
+
+
+def resources(compiled: triton.compiler.CompiledKernel) -> dict[str, int]:
+    """Registers of a thread, bytes of its stack (spilled registers lie there), shared memory of a program."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        told = subprocess.run(
+            [_TOOLS / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    registers, stack, local = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", told).groups()
+    return {
+        "registers": int(registers),
+        "stack": int(stack) + int(local),
+        "shared": compiled.metadata.shared,
+        "warps": compiled.metadata.num_warps,
+    }
+
+
+def recorded(call: Callable[[], object], capability: int = 90) -> list[tuple[Callable, tuple, dict[str, object]]]:
+    """The launches of a call on a GPU of that compute capability, none of them made."""
+    from custom_networks.ops import _triton_launch
+
+    launches = []
+
+    def architecture(device):
+        return capability // 10
+
+    def record(kernel, programs, device, *arguments, **options):
+        launches.append((kernel, arguments, options | {"enable_fp_fusion": True}))
+
+    replaced = {"launch": record, "architecture": architecture}
+    modules = [m for name, m in sys.modules.items() if name.startswith("custom_networks.ops._triton_")]
+    original = {name: getattr(_triton_launch, name) for name in replaced}
+    for module in modules:
+        vars(module).update({name: new for name, new in replaced.items() if name in vars(module)})
+    try:
+        call()
+    finally:
+        for module in modules:
+            vars(module).update({name: old for name, old in original.items() if name in vars(module)})
+    return launches
+
+
+def _selective_scan(dtype: torch.dtype, states: int, everything: bool, directions: int, length: int = 130) -> Callable:
+    from custom_networks.ops import _triton_selective_scan as module
+
+    channels, groups = 64, 1
+
+    def call() -> None:
+        u, delta, z, grad = (torch.zeros(directions, 2, length, channels, dtype=dtype) for _ in range(4))
+        B, C = (torch.zeros(directions, 2, length, groups, 8 + states, dtype=dtype)[..., 8:] for _ in range(2))
+        A = torch.zeros(directions, channels, states)
+        D, bias = (torch.zeros(directions, channels) if everything else None for _ in range(2))
+        z = z if everything else None
+        initial = torch.zeros(directions, 2, channels, states) if everything else None
+        tensors = u, delta, A, B, C, D, z, bias, initial
+        direction = 2 if directions == 2 else 0
+        for threshold in (0, 10**9):
+            module.PROGRAMS_PER_PROCESSOR = threshold
+            _, last, kept = module.scan_directions(*tensors, everything, direction, True)
+        module.gradients_of_directions(grad, last, *tensors, kept, everything, direction)
+
+    return call
+
+
+CALLS = {
+    "selective scan, bf16, N 16": _selective_scan(torch.bfloat16, 16, True, 1),
+    "selective scan, fp32, N 16": _selective_scan(torch.float32, 16, True, 1),
+    "selective scan, fp32, N 8, plain": _selective_scan(torch.float32, 8, False, 1),
+    "selective scan, bf16, N 16, two directions": _selective_scan(torch.bfloat16, 16, True, 2),
+    "selective scan, bf16, N 32": _selective_scan(torch.bfloat16, 32, True, 1),
+    "selective scan, fp32, N 32": _selective_scan(torch.float32, 32, True, 1),
+    "selective scan, fp32, N 5": _selective_scan(torch.float32, 5, True, 1),
+    "selective scan, bf16, N 64": _selective_scan(torch.bfloat16, 64, True, 1),
+}
+
+
+def main(capabilities: list[int], only: str = "") -> None:
+    """Prints the resources of every kernel of every call on every target."""
+    jobs = []
+    for name, call in CALLS.items():
+        if only in name:
+            jobs += [(name, *launch, target) for target in capabilities for launch in recorded(call, target)]
+
+    def work(job: tuple) -> dict[str, object]:
+        name, kernel, arguments, options, capability = job
+        found = resources(build(kernel, arguments, options, capability))
+        return {"call": name, "kernel": kernel.__name__, "capability": capability, **found}
+
+    with ThreadPoolExecutor(2) as pool:
+        seen = set()
+        for line in pool.map(work, jobs):
+            if (text := json.dumps(line)) not in seen:
+                seen.add(text)
+                print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main([int(c) for c in sys.argv[1].split(",")], *sys.argv[2:])
