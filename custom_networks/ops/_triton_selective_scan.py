@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from custom_networks.ops._triton import CHUNK
 from custom_networks.ops._triton_launch import (
     PROGRAMS_PER_PROCESSOR,
     alignment,
@@ -24,16 +25,11 @@ from custom_networks.ops._triton_rows import spread_rows, sum_rows
 from custom_networks.ops._triton_selective_scan_backward import adjoint, gradients
 from custom_networks.ops._triton_selective_scan_forward import compose, scan
 
-# Steps between two saved states: four in each of 16 lanes in the backward pass.
-STEPS, EACH, LANES = 64, 4, 16
+# A chunk in the backward pass: four steps in each of 16 lanes.
+STEPS, EACH, LANES = CHUNK, 4, CHUNK // 4
 _COMPOSED, _AHEAD = 128, 8
 # Channels of one program of the backward kernel, and how many such blocks it may take one after the other.
 _GROUP, _VECTOR, _REPEATS = 4, 2, 16
-
-
-def states_shape(u: Tensor, A: Tensor, B: Tensor) -> tuple[int, ...]:
-    """Shape of the states kept for the backward pass: one at the start of each chunk."""
-    return u.shape[0], -(-u.shape[1] // STEPS), *A.shape
 
 
 def forward(

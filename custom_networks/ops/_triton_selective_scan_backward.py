@@ -15,6 +15,8 @@ Source: formulas as in the backward pass of mamba-ssm (Gu and Dao 2023, appendix
 same bits in every run.
 """
 
+# ruff: noqa: RUF005 - kernels cannot unpack tuples
+
 from __future__ import annotations
 
 import triton

@@ -13,6 +13,8 @@ Source: Mamba, Gu and Dao 2023, section 3.3.2 (recomputation, states in fast mem
 theirs too. Deviation: lanes are channels, not time, so nothing is transposed and no scan across lanes is needed.
 """
 
+# ruff: noqa: RUF005 - kernels cannot unpack tuples
+
 from __future__ import annotations
 
 import triton
