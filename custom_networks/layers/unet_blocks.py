@@ -94,7 +94,7 @@ class UNetPlusPlusDecoder(nn.Module):
                 width[d, level] = channels[level] if d == 0 else skips[level]
                 joined = skips[level] * (level - d + 1)
                 blocks[f"{d}_{level}"] = UpsamplingBlock(before, joined, width[d, level])
-        blocks["last"] = UpsamplingBlock(channels[-2] if self.levels else coarsest, 0, channels[-1])
+        blocks[f"0_{self.levels}"] = UpsamplingBlock(channels[-2] if self.levels else coarsest, 0, channels[-1])
         self.blocks = nn.ModuleDict(blocks)
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -106,4 +106,4 @@ class UNetPlusPlusDecoder(nn.Module):
                 before = ([coarsest, *skips][level]) if d == level else done[d, level - 1]
                 lower = [done[i, level] for i in range(d + 1, level + 1)]
                 x = done[d, level] = self.blocks[f"{d}_{level}"](before, [*lower, skip])
-        return self.blocks["last"](x)
+        return self.blocks[f"0_{self.levels}"](x)

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from custom_networks.published import brain, echo, umamba, umamba2
+from custom_networks.published import brain, echo, thyroid, umamba, umamba2
 from custom_networks.published.key_map import LoadReport, load_published_state, published_state
 from custom_networks.published.reading import CheckpointError, read_checkpoint, state_dict_of
 
 __all__ = ["SYSTEMS", "CheckpointError", "LoadReport", "export", "load", "read_checkpoint"]
 
-SYSTEMS = {"brain": brain, "echo": echo, "umamba": umamba, "umamba2": umamba2}
+SYSTEMS = {"brain": brain, "echo": echo, "thyroid": thyroid, "umamba": umamba, "umamba2": umamba2}
 
 _CONTAINERS = ("network_weights", "state_dict", "model")
 
