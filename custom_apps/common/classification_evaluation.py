@@ -48,8 +48,8 @@ class ClassificationTable:
     """Labels and probabilities of cases.
 
     Args:
-        rows: of each case ``case``, ``label`` (0 or 1) and ``probability`` (of class 1). A case that comes twice counts
-            once.
+        rows: of each case ``case``, ``label`` (0 or 1), ``probability`` (of class 1) and perhaps ``group``, such as
+            its patient: intervals are then over groups. A case that comes twice counts once.
         threshold: a further threshold to measure at, such as one chosen on validation cases.
     """
 
@@ -57,6 +57,7 @@ class ClassificationTable:
         self.rows = each_once([dict(row) for row in rows])
         self.labels = np.array([row["label"] for row in self.rows], int)
         self.probabilities = np.array([row["probability"] for row in self.rows], np.float64)
+        self.groups = [row["group"] for row in self.rows] if self.rows and "group" in self.rows[0] else None
         self.youden = youden_threshold(self.labels, self.probabilities)
         given = {} if threshold is None else {f"given threshold {threshold:.4g}": float(threshold)}
         best = {} if math.isnan(self.youden) else {f"Youden threshold {self.youden:.4g}": self.youden}
@@ -67,7 +68,9 @@ class ClassificationTable:
     ) -> dict[str, dict[str, Estimate]]:
         """Name of a threshold to measure to value with interval."""
         return {
-            name: classification_estimates(self.labels, self.probabilities, threshold, level, resamples, seed)
+            name: classification_estimates(
+                self.labels, self.probabilities, threshold, level, resamples, seed, self.groups
+            )
             for name, threshold in self.thresholds.items()
         }
 
@@ -92,10 +95,13 @@ class ClassificationTable:
             The results as text for a terminal.
         """
         folder, estimates = Path(folder), self.estimates(level, resamples)
-        write_csv(self.rows, folder / f"{prefix}cases.csv", ["case", "label", "probability"])
+        columns = ["case", *(["group"] if self.groups else []), "label", "probability"]
+        write_csv(self.rows, folder / f"{prefix}cases.csv", columns)
         rows = [[title, *(each[measure].brief() for each in estimates.values())] for measure, title in TITLES.items()]
         headers = ["measure", *estimates]
-        counts = f"{len(self.rows)} cases, {int(self.labels.sum())} of class 1; {100 * level:g} % bootstrap intervals."
+        counts = f"{len(self.rows)} cases, {int(self.labels.sum())} of class 1"
+        over = f"{len(set(self.groups))} groups" if self.groups else "cases"
+        counts = f"{counts}; {100 * level:g} % bootstrap intervals over {over}."
         write_text(f"{markdown_table(rows, headers)}\n\n{counts} {OPTIMISTIC}\n", folder / f"{prefix}results.md")
         content = {
             "cases": len(self.rows),
@@ -130,6 +136,7 @@ class ClassificationScores(Metric):
         prefix: put before the names of files and of entries in ``engine.state.metrics``.
         level: coverage of the intervals.
         resamples: bootstrap samples of cases.
+        group_key: key of the batch with what cases belong to, such as the patient; intervals are then over groups.
 
     ``engine.state.metrics`` gets every measure at threshold 0.5; the :class:`ClassificationTable` stays in ``table``.
     """
@@ -144,12 +151,13 @@ class ClassificationScores(Metric):
         prefix: str = "",
         level: float = 0.95,
         resamples: int = RESAMPLES,
+        group_key: str | None = None,
     ):
         if measure not in ("auroc", "auprc"):
             raise ValueError(f"measure must be 'auroc' or 'auprc', got {measure!r}")
         self.measure, self.logit, self.output_dir = measure, logit, output_dir
         self.threshold, self.class_names, self.prefix = threshold, class_names, prefix
-        self.level, self.resamples = level, resamples
+        self.level, self.resamples, self.group_key = level, resamples, group_key
         self.table: ClassificationTable | None = None
         super().__init__()
 
@@ -172,7 +180,10 @@ class ClassificationScores(Metric):
         if not torch.isfinite(logit).all():
             raise FloatingPointError(f"a prediction for {output['case']} is not finite; run in float32 or bfloat16")
         label = int(torch.as_tensor(output["label"]).reshape(()))
-        self._rows.append({"case": str(output["case"]), "label": label, "probability": probability_of_class_1(logit)})
+        row = {"case": str(output["case"]), "label": label, "probability": probability_of_class_1(logit)}
+        if self.group_key is not None:
+            row["group"] = str(output[self.group_key])
+        self._rows.append(row)
 
     def compute(self) -> float:
         """The measure over the cases of all ranks; the same on every rank."""

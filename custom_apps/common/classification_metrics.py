@@ -6,7 +6,7 @@ Where a measure is undefined (no case of a class, no positive decision) it is Na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -149,8 +149,9 @@ def classification_estimates(
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = SEED,
+    groups: Sequence[Hashable] | None = None,
 ) -> dict[str, Estimate]:
-    """All measures of this module with bootstrap intervals over cases.
+    """All measures of this module with bootstrap intervals over cases, or over groups of them.
 
     An interval of a share that is exactly 0 or 1 has no width, whatever the number of cases: resamples repeat it.
 
@@ -161,12 +162,13 @@ def classification_estimates(
         level: coverage of the intervals.
         resamples: bootstrap samples.
         seed: of the draws.
+        groups: of each case, such as its patient; whole groups are drawn.
 
     Raises:
         ValueError: for no case, labels other than 0 and 1, probabilities outside of 0..1, or different lengths.
     """
     truth, scores = _checked(labels, probabilities)
-    options = {"level": level, "resamples": resamples, "seed": seed, "vectorized": True}
+    options = {"level": level, "resamples": resamples, "seed": seed, "vectorized": True, "groups": groups}
     return {
         name: bootstrap_statistic(measure, truth, scores, **options) for name, measure in _measures(threshold).items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +100,7 @@ def bootstrap_statistic(
     resamples: int = RESAMPLES,
     seed: int = SEED,
     vectorized: bool = False,
+    groups: Sequence[Hashable] | None = None,
 ) -> Estimate:
     """Any statistic of one or several samples with a percentile bootstrap interval; entry i of all samples is case i.
 
@@ -111,6 +112,7 @@ def bootstrap_statistic(
         resamples: bootstrap samples.
         seed: of the draws.
         vectorized: whether ``statistic`` takes ``axis`` and works on many resamples at once, which is much faster.
+        groups: of each case, such as its patient; whole groups are then drawn, because cases of one patient are alike.
 
     Raises:
         ValueError: if the lengths differ.
@@ -121,6 +123,20 @@ def bootstrap_statistic(
         raise ValueError(f"samples need one length, got {[len(array) for array in arrays]}")
     if cases < 2:
         return Estimate(float(statistic(*arrays)) if cases else math.nan, math.nan, math.nan, math.nan, cases, level)
+    if groups is not None:
+        values = _of_drawn_groups(statistic, arrays, groups, resamples, seed)
+    else:
+        values = _of_drawn_cases(statistic, arrays, resamples, seed, vectorized or statistic is np.mean)
+    values = values[~np.isnan(values)]
+    tails = [50 * (1 - level), 50 * (1 + level)]
+    low, high = np.percentile(values, tails) if len(values) else (math.nan, math.nan)
+    return Estimate(float(statistic(*arrays)), float(low), float(high), math.nan, cases, level)
+
+
+def _of_drawn_cases(
+    statistic: Callable[..., float], arrays: Sequence[np.ndarray], resamples: int, seed: int, vectorized: bool
+) -> np.ndarray:
+    """The statistic of each resample of cases."""
     from scipy.stats import DegenerateDataWarning, bootstrap
 
     with warnings.catch_warnings():
@@ -130,16 +146,34 @@ def bootstrap_statistic(
             arrays,
             statistic,
             paired=True,
-            vectorized=vectorized or statistic is np.mean,
+            vectorized=vectorized,
             n_resamples=resamples,
-            batch=max(1, BATCH_NUMBERS // cases),
+            batch=max(1, BATCH_NUMBERS // len(arrays[0])),
             method="percentile",
             rng=np.random.default_rng(seed),
         )
-    values = drawn.bootstrap_distribution[~np.isnan(drawn.bootstrap_distribution)]
-    tails = [50 * (1 - level), 50 * (1 + level)]
-    low, high = np.percentile(values, tails) if len(values) else (math.nan, math.nan)
-    return Estimate(float(statistic(*arrays)), float(low), float(high), math.nan, cases, level)
+    return drawn.bootstrap_distribution
+
+
+def _of_drawn_groups(
+    statistic: Callable[..., float],
+    arrays: Sequence[np.ndarray],
+    groups: Sequence[Hashable],
+    resamples: int,
+    seed: int,
+) -> np.ndarray:
+    """The statistic of each resample of groups of cases."""
+    if len(groups) != len(arrays[0]):
+        raise ValueError(f"{len(groups)} groups for {len(arrays[0])} cases")
+    members: dict[Hashable, list[int]] = {}
+    for place, group in enumerate(groups):
+        members.setdefault(group, []).append(place)
+    places, random = list(members.values()), np.random.default_rng(seed)
+    values = []
+    for draw in random.integers(0, len(places), (resamples, len(places))):
+        chosen = np.concatenate([places[number] for number in draw])
+        values.append(float(statistic(*(array[chosen] for array in arrays))))
+    return np.array(values)
 
 
 def ratio(part: np.ndarray | float, whole: np.ndarray | float) -> np.ndarray:

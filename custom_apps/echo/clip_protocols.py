@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -143,7 +143,9 @@ class ClipInferer(Inferer):
         return torch.cat(found)[None]
 
 
-def beat_by_beat(starts: Sequence[int], predictions: Sequence[float], systoles: Sequence[int], lead: int = 32) -> float:
+def beat_by_beat(
+    starts: Sequence[int], predictions: Sequence[float], systoles: Sequence[int], lead: int = 32, tolerance: int = 0
+) -> float:
     """Mean of the clips that start ``lead`` frames before each systole, not before frame 0.
 
     Beats whose clip would not fit into the video, or was not predicted, are left out; NaN when none is left.
@@ -153,10 +155,13 @@ def beat_by_beat(starts: Sequence[int], predictions: Sequence[float], systoles: 
         predictions: one for each.
         systoles: frames of end-systole, as detected from the area of the ventricle.
         lead: frames between the start of the clip and the systole.
+        tolerance: frames by which the start may be missed, when not every clip was predicted.
 
     Source: EchoNet-Dynamic, Ouyang et al. 2020 (beat-to-beat evaluation).
     """
-    by_start: Mapping[int, float] = dict(zip(map(int, starts), map(float, predictions), strict=True))
-    wanted = [max(0, int(systole) - lead) for systole in systoles]
-    found = [by_start[start] for start in wanted if start in by_start]
+    starts, found = np.asarray(starts), []
+    for systole in systoles:
+        distance = np.abs(starts - max(0, int(systole) - lead))
+        if distance.min() <= tolerance:
+            found.append(float(predictions[int(distance.argmin())]))
     return float(np.mean(found)) if found else float("nan")

@@ -17,6 +17,7 @@ from custom_apps.echo.clip_protocols import ClipProtocols, beat_by_beat
 from custom_apps.echo.ef_metrics import DEFAULT_INTERVALS, REDUCED_EF_PERCENT, Intervals, ef_estimates
 
 BEAT_BY_BEAT = "beat_by_beat"
+LOGGED = ("mae", "rmse", "r2", "bias")
 
 
 class EFTable:
@@ -46,7 +47,8 @@ class EFTable:
             if systoles is not None:
                 starts = protocols.starts(row["frames"])
                 beats = systoles.get(row["case"], ())
-                average[BEAT_BY_BEAT] = beat_by_beat(starts, row["predictions"], beats, lead_frames)
+                missed = (protocols.stride or 1) // 2
+                average[BEAT_BY_BEAT] = beat_by_beat(starts, row["predictions"], beats, lead_frames, missed)
         self.predicted = {name: np.array([average[name] for average in averages], np.float64) for name in self.names}
 
     def title(self, name: str) -> str:
@@ -116,7 +118,8 @@ class EFScores(Metric):
         report: writes the results on rank 0 after an epoch; None writes nothing.
         systoles: see :class:`EFTable`.
 
-    All values are put into ``engine.state.metrics`` as ``<measure>_<protocol>``; the :class:`EFTable` is in ``table``.
+    MAE, RMSE, R² and bias are put into ``engine.state.metrics`` as ``<measure>_<protocol>``; the :class:`EFTable` stays
+    in ``table``.
     """
 
     def __init__(
@@ -169,10 +172,9 @@ class EFScores(Metric):
         return self._estimates[self.table.best_covered][self.measure].value
 
     def completed(self, engine: Engine, name: str) -> None:
-        """Puts all values into ``engine.state.metrics`` and writes the report."""
+        """Puts the main values into ``engine.state.metrics`` and writes the report."""
         super().completed(engine, name)
         for protocol, estimates in self._estimates.items():
-            for measure, estimate in estimates.items():
-                engine.state.metrics[f"{measure}_{protocol}"] = estimate.value
+            engine.state.metrics |= {f"{name}_{protocol}": estimates[name].value for name in LOGGED}
         if self.report is not None and is_main_process():
             engine.logger.info("%s", self.report.write(self.table, self._estimates))

@@ -189,8 +189,7 @@ def video_row(output: Mapping[str, Any]) -> dict[str, Any]:
         :func:`custom_apps.echo.lv_dice.overlap_counts`.
     """
     masks, fps = torch.as_tensor(output["pred"])[0].cpu().numpy(), float(output.get("fps", math.nan))
-    curves = {method: LVCurve.of(masks, fps, method) for method in METHODS}
-    curve = curves[METHODS[0]]
+    curve = LVCurve.of(masks, fps)
     traced = output.get("label_frame") is not None and output.get("label") is not None
     counts = overlap_counts(output["pred"], output["label"], output["label_frame"]) if traced else {}
     return {
@@ -202,7 +201,7 @@ def video_row(output: Mapping[str, Any]) -> dict[str, Any]:
         "diastoles": [beat.end_diastole for beat in curve.beats],
         "beats": len(curve.beats),
         "heart_rate": curve.heart_rate_per_minute,
-        "ef": {method: each.ef_percent for method, each in curves.items()},
+        "ef": {method: curve.ef_percent(method) for method in METHODS},
         "label_frame": [int(frame) for frame in output["label_frame"]] if traced else None,
         **{phase: counts.get(phase) for phase in PHASES},
     }

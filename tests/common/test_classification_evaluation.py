@@ -60,6 +60,18 @@ def test_files(rows, tmp_path):
         assert image.width > 3 * image.height
 
 
+def test_intervals_over_patients(rows, tmp_path):
+    grouped = [row | {"group": f"p{number // 6}"} for number, row in enumerate(rows)]
+    table = ClassificationTable(grouped)
+    assert "over 5 groups" in table.write(tmp_path, resamples=100)
+    assert (tmp_path / "cases.csv").read_text().startswith("case,group,label,probability\nc00,p0,0,")
+    apart, together = (
+        ClassificationTable(r).estimates(resamples=200)["threshold 0.5"]["auroc"] for r in (rows, grouped)
+    )
+    assert apart.value == together.value
+    assert (apart.low, apart.high) != (together.low, together.high)
+
+
 def test_one_class_only(tmp_path):
     rows = [{"case": name, "label": 1, "probability": p} for name, p in (("a", 0.3), ("b", 0.8))]
     text = ClassificationTable(rows).write(tmp_path, resamples=50)

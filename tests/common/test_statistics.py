@@ -94,6 +94,20 @@ def test_a_vectorized_statistic_gives_the_same_interval():
     assert one == many
 
 
+def test_groups_are_drawn_whole():
+    random = np.random.default_rng(7)
+    patient = np.repeat(np.arange(20), 10)
+    x = random.normal(size=20)[patient] + 0.01 * random.normal(size=200)
+    apart, together = (bootstrap_statistic(np.mean, x, resamples=500, groups=g) for g in (None, patient))
+    # Ten images of a patient say hardly more than one, so the interval is about the root of ten as wide.
+    assert together.high - together.low == pytest.approx(np.sqrt(10) * (apart.high - apart.low), rel=0.15)
+    assert (together.value, together.cases) == (apart.value, 200)
+    single = bootstrap_statistic(np.mean, x, resamples=500, groups=np.arange(200))
+    assert single.high - single.low == pytest.approx(apart.high - apart.low, rel=0.1)
+    with pytest.raises(ValueError, match="groups"):
+        bootstrap_statistic(np.mean, x, groups=[1, 2])
+
+
 def test_ratio():
     found = ratio(np.array([1.0, 0.0, 2.0]), np.array([2.0, 0.0, 0.0]))
     np.testing.assert_array_equal(found, [0.5, np.nan, np.nan])

@@ -103,3 +103,5 @@ def test_beat_by_beat():
     assert beat_by_beat(starts, predictions, [20, 34, 60], lead=32) == 10
     assert math.isnan(beat_by_beat(starts, predictions, [60]))
     assert math.isnan(beat_by_beat(starts, predictions, []))
+    assert math.isnan(beat_by_beat(starts[::4], predictions[::4], [39]))
+    assert beat_by_beat(starts[::4], predictions[::4], [39], tolerance=2) == 80

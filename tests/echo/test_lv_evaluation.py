@@ -45,11 +45,12 @@ def test_a_curve_knows_beats_rate_and_ejection_fraction():
     assert curve.systoles == (20, 60)
     assert [beat.end_diastole for beat in curve.beats] == pytest.approx([0, 40], abs=2)
     assert curve.heart_rate_per_minute == pytest.approx(75)
-    assert curve.ef_percent == pytest.approx(100 * (1 - 0.8**3), abs=3)
+    assert curve.ef_percent() == pytest.approx(100 * (1 - 0.8**3), abs=3)
+    assert curve.ef_percent("disks") == pytest.approx(100 * (1 - 0.8**3), abs=3)
     assert math.isnan(LVCurve.of(beating_masks(0.8)).heart_rate_per_minute)
     nothing = LVCurve.of(np.zeros((30, 8, 8)))
     assert nothing.systoles == ()
-    assert math.isnan(nothing.ef_percent)
+    assert math.isnan(nothing.ef_percent())
 
 
 def test_the_frame_rate_decides_which_beats_are_too_close():
