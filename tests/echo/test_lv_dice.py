@@ -11,6 +11,7 @@ from monai.inferers import SimpleInferer
 from torch import nn
 
 from custom_apps.echo.lv_dice import DiceTable, LVDice, overlap_counts
+from tests.published.vector import HERE, Vector
 
 
 def random_video(seed: int, frames: int = 5) -> dict:
@@ -122,3 +123,16 @@ def test_in_an_evaluator_with_batches(tmp_path):
 def test_unknown_measure():
     with pytest.raises(ValueError, match="pooled"):
         LVDice("batch")
+
+
+def test_pooled_values_are_the_published_ones():
+    vector = Vector.read(HERE / "echo_ef_mamba3d" / "seg.safetensors")
+    given, expected = vector.section("in"), vector.section("out")
+    metric, length = LVDice(), expected["pred_seg"].shape[2]
+    for number, logits in enumerate(expected["pred_seg"]):
+        label = torch.stack([given["gt_largetrace"][number], given["gt_smalltrace"][number]])
+        frames = torch.stack([given["large_index"][number], given["small_index"][number]]) % length
+        metric.update({"case": str(number), "pred": logits, "label": label, "label_frame": frames})
+    assert metric.compute() == pytest.approx(float(expected["epoch_overall_global_dice"]), abs=1e-6)
+    for phase in ("ed", "es"):
+        assert metric.table.pooled(phase) == pytest.approx(float(expected[f"epoch_{phase}_global_dice"]), abs=1e-6)
