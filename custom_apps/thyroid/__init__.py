@@ -1,0 +1,1 @@
+"""Thyroid ultrasound: Deblurring masked autoencoders, classification of images, segmentation of nodules."""
