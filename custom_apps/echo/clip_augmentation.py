@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 
+from custom_apps.common.random_box import random_box
 from custom_apps.echo.frames import frame_size, resize
 
 
@@ -173,17 +174,7 @@ class RandClipResizedCropd(MapTransform, Randomizable):
 
     def randomize(self, data: Sequence[int]) -> tuple[int, int, int, int]:
         """Draws top, left, height and width of the box in a frame of size ``data``."""
-        height, width = data
-        for _ in range(10):
-            area = height * width * self.R.uniform(*self.area)
-            ratio = math.exp(self.R.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
-            box_height, box_width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
-            if 0 < box_height <= height and 0 < box_width <= width:
-                top, left = self.R.randint(height - box_height + 1), self.R.randint(width - box_width + 1)
-                return top, left, box_height, box_width
-        box_height = min(height, round(width / self.ratio[0]))
-        box_width = min(width, round(height * self.ratio[1]))
-        return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+        return random_box(self.R, data, self.area, self.ratio)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """(…, H, W) to (…, *size)."""

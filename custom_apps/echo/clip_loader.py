@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from custom_apps.common.item_loader import ItemLoader, item_loader
+from custom_apps.common.mixup import mixup as blended
 from custom_apps.echo.clip_dataset import ClipDataset
-from custom_apps.echo.mixup import mixup as blended
 
 
 def clip_loader(
@@ -30,7 +30,7 @@ def clip_loader(
         num_workers: worker processes; 0 makes the clips in this one. They live through all epochs.
         iterations: batches in an epoch whatever the number of videos (fixed-length epochs), for training.
         seed: of the order and of mixup.
-        mixup: blend the clips of a batch, see :func:`custom_apps.echo.mixup.mixup`.
+        mixup: blend the clips of a batch, see :func:`custom_apps.common.mixup.mixup`.
         pin_memory: page-locked memory, for copies to a GPU.
         prefetch_factor: batches that each worker keeps ready.
         rank, world_size: this process and the number of processes; asked of the process group when None.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from custom_apps.echo.mixup import mixup
+from custom_apps.common.mixup import mixup
 
 
 def batch(size=5):
