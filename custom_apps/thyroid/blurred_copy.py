@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,12 +15,11 @@ from custom_apps.common.partial_file import partial_file, write_json
 from custom_apps.common.problems import Problem
 from custom_apps.thyroid.blur import METHOD, SIGMA, blurred, check_method, random_of_name
 from custom_apps.thyroid.blur_kernels import gaussian_taps
-from custom_apps.thyroid.image_file import image_files, image_name, read_image
+from custom_apps.thyroid.image_file import image_files, image_name, in_mask_folder, read_image
 
 logger = logging.getLogger(__name__)
 
 RECORD = "blur.json"
-MASKS = re.compile(r"(^|[-_])(masks?|annotations?|labels?)([-_]|$)", re.IGNORECASE)
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
 
 
@@ -64,7 +62,7 @@ def write_blurred_copy(
         raise DataError(output, "within the data set that is to be copied", "a folder elsewhere")
     if earlier := blur_of(raw):
         raise DataError(raw, f"blurred already ({earlier})", "original images")
-    images = [path for path in image_files(raw, deep=True) if not _of_masks(path.relative_to(raw))]
+    images = [path for path in image_files(raw, deep=True) if not in_mask_folder(path.relative_to(raw))]
     if not images:
         raise DataError(raw, "no images", "PNG, JPEG, BMP, TIFF or DICOM images in any folder")
     targets = _targets(images, raw, output)
@@ -109,10 +107,6 @@ def blur_of(dataset_dir: str | Path) -> str | None:
         return content["method"] + (f" {content['sigma']:g}" if content["sigma"] is not None else "")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(path, f"unreadable ({type(error).__name__})", "the setting of a blurred copy") from error
-
-
-def _of_masks(relative: Path) -> bool:
-    return any(MASKS.search(part) for part in relative.parent.parts)
 
 
 def _targets(images: list[Path], raw: Path, output: Path) -> dict[Path, Path]:

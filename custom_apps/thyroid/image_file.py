@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from custom_apps.common.errors import DataError
 DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *DICOM_ENDINGS)
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+EXPECTED = "an undamaged PNG, JPEG, BMP, TIFF or DICOM image"
+MASK_FOLDER = re.compile(r"(^|[-_])(masks?|annotations?|labels?)([-_]|$)", re.IGNORECASE)
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -42,6 +45,11 @@ def image_name(path: str | Path) -> str:
     """Name of an image without folders and without the ending of its format."""
     path = Path(path)
     return path.stem if path.suffix.lower() in ENDINGS else path.name
+
+
+def in_mask_folder(path: Path) -> bool:
+    """Whether a path relative to its data set is below a folder of masks, such as ``masks_1`` or ``trainval-mask``."""
+    return any(MASK_FOLDER.search(part) for part in path.parent.parts)
 
 
 def read_image(path: str | Path, color: bool = False) -> np.ndarray:
@@ -80,11 +88,7 @@ def read_image(path: str | Path, color: bool = False) -> np.ndarray:
     except DataError:
         raise
     except Exception as error:  # decoders raise all kinds of errors on damaged files
-        raise DataError(
-            path,
-            f"cannot be read ({type(error).__name__}: {error})",
-            "an undamaged PNG, JPEG, BMP, TIFF or DICOM image",
-        ) from error
+        raise DataError(path, f"cannot be read ({type(error).__name__}: {error})", EXPECTED) from error
 
 
 def is_dicom(path: str | Path) -> bool:

@@ -1,7 +1,7 @@
 """Records of thyroid data sets: which file is what, in which split.
 
-A record is a dictionary with ``case`` (path below the split's folder without ending), ``image`` (path), and ``label``: a
-class number, or the path of a mask. Images of a blurred copy also have ``blur``, its setting.
+A record is a dictionary with ``case`` (path below the split's folder without ending), ``image`` (path), and ``label``:
+a class number, or the path of a mask. Images of a blurred copy also have ``blur``, its setting.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from custom_apps.common.errors import DataError
 from custom_apps.thyroid.blurred_copy import blur_of
-from custom_apps.thyroid.image_file import image_files, image_name
+from custom_apps.thyroid.image_file import image_files, image_name, in_mask_folder
 
 SPLITS = ("train", "val", "test")
 MASK_FOLDERS = ("masks_1", "masks", "mask", "annotations", "labels")
@@ -106,8 +106,8 @@ def mask_folder(dataset_dir: str | Path) -> str:
 def tn3k_records(dataset_dir: str | Path, split: str, fold: int | None = 0) -> list[Record]:
     """Images with masks of TN3K as its authors distribute it.
 
-    ``trainval-image``, ``trainval-mask``, ``test-image``, ``test-mask`` and ``tn3k-trainval-fold0.json`` to ``…4.json``,
-    whose numbers count the images in ``trainval-image`` in the order of their numbers.
+    Folders ``trainval-image``, ``trainval-mask``, ``test-image``, ``test-mask``; files ``tn3k-trainval-fold0.json`` to
+    ``…4.json``, whose numbers count the images in ``trainval-image`` in the order of their own numbers.
 
     Args:
         dataset_dir: the data set.
@@ -139,11 +139,14 @@ def pretraining_records(
     seed: int = 0,
     val_share: float = 0.1,
 ) -> list[Record]:
-    """Images to pre-train on, without labels: all below ``<split>``, whatever the folders there.
+    """Images to pre-train on, without labels: all below ``<split>`` or ``images/<split>``, whatever the folders there.
+
+    Without such folders, the images in ``trainval-image`` (TN3K) or else in any folder but those of masks are divided by
+    lot. Test images are in no split of this function.
 
     Args:
         dataset_dir: original images, or blurred ones with ``original_dir``.
-        split: ``train`` or ``val``. In a data set without these folders, images in any folder are divided by lot.
+        split: ``train`` or ``val``.
         original_dir: data set with the unblurred images in the same folders; ``target`` is their path.
         num_images: so many of them, drawn by lot; −1 for all.
         seed: of the lots.
@@ -151,16 +154,22 @@ def pretraining_records(
 
     Raises:
         DataError: folder or original missing, no images, or fewer than ``num_images``.
+        ValueError: unknown split.
     """
+    if split not in ("train", "val"):
+        raise ValueError(f"split must be train or val, got {split!r}")
     dataset_dir = Path(dataset_dir)
     lots = np.random.default_rng(seed)
-    if any((dataset_dir / name).is_dir() for name in SPLITS):
-        root = _existing(dataset_dir, split)
+    parent = dataset_dir / "images" if (dataset_dir / "images").is_dir() else dataset_dir
+    if any((parent / name).is_dir() for name in SPLITS):
+        root = _existing(parent, split)
         images = image_files(root, deep=True)
     else:
-        root, images = dataset_dir, image_files(dataset_dir, deep=True)
+        tn3k = dataset_dir / TN3K_FOLDERS["trainval"][0]
+        root = tn3k if tn3k.is_dir() else parent
+        images = [path for path in image_files(root, deep=True) if not in_mask_folder(path.relative_to(root))]
         if len(images) < 2:
-            raise DataError(dataset_dir, f"{len(images)} images", "some to train on and some to validate")
+            raise DataError(root, f"{len(images)} images", "some to train on and some to validate")
         held_out = set(lots.permutation(len(images))[: max(1, round(val_share * len(images)))].tolist())
         images = [image for number, image in enumerate(images) if (number in held_out) == (split == "val")]
     if not images:
