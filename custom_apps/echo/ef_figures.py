@@ -145,6 +145,8 @@ def _note(axes: Axes, lines: Sequence[str]) -> None:
 
 
 def _text(estimate: Estimate, digits: int = 1) -> str:
-    if estimate.low != estimate.low:
+    if np.isnan(estimate.value):
+        return "undefined"
+    if np.isnan(estimate.low):
         return f"{estimate.value:.{digits}f}"
     return f"{estimate.value:.{digits}f} ({estimate.low:.{digits}f}–{estimate.high:.{digits}f})"
