@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine
-from ignite.metrics import Metric
 
+from custom_apps.common.case_metric import CaseMetric
 from custom_apps.common.classification_figures import draw_classification
 from custom_apps.common.classification_metrics import (
     auprc,
@@ -21,7 +21,7 @@ from custom_apps.common.classification_metrics import (
     youden_threshold,
 )
 from custom_apps.common.distributed import is_main_process
-from custom_apps.common.gathering import each_once, gather_rows
+from custom_apps.common.gathering import each_once
 from custom_apps.common.partial_file import write_json, write_text
 from custom_apps.common.statistics import RESAMPLES, SEED, Estimate
 from custom_apps.common.table import markdown_table, text_table, write_csv
@@ -120,7 +120,7 @@ class ClassificationTable:
         return f"{counts}\n{text_table(rows, headers)}"
 
 
-class ClassificationScores(Metric):
+class ClassificationScores(CaseMetric):
     """Metric of a MONAI evaluator for two classes: area under the curve, and all measures in the report.
 
     Takes from the batch ``label`` (0 or 1) and ``case``, from the output ``pred``: one logit of class 1, or one logit
@@ -161,33 +161,24 @@ class ClassificationScores(Metric):
         self.table: ClassificationTable | None = None
         super().__init__()
 
-    def reset(self) -> None:
-        """Forgets all cases."""
-        self._rows: list[dict[str, Any]] = []
-
-    def iteration_completed(self, engine: Engine) -> None:
-        """Keeps the cases of an iteration."""
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self.update({**item, "pred": output["pred"]})
-
-    def update(self, output: Mapping[str, Any]) -> None:
-        """Keeps one case: ``case``, ``label`` and ``pred``.
+    def row(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """What is kept of one case: ``case``, ``label`` and ``pred``.
 
         Raises:
             FloatingPointError: naming the case, for a logit that is not finite.
         """
-        logit = output["pred"] if self.logit is None else self.logit(output["pred"])
+        logit = case["pred"] if self.logit is None else self.logit(case["pred"])
         if not torch.isfinite(logit).all():
-            raise FloatingPointError(f"a prediction for {output['case']} is not finite; run in float32 or bfloat16")
-        label = int(torch.as_tensor(output["label"]).reshape(()))
-        row = {"case": str(output["case"]), "label": label, "probability": probability_of_class_1(logit)}
+            raise FloatingPointError(f"a prediction for {case['case']} is not finite; run in float32 or bfloat16")
+        label = int(torch.as_tensor(case["label"]).reshape(()))
+        row = {"case": str(case["case"]), "label": label, "probability": probability_of_class_1(logit)}
         if self.group_key is not None:
-            row["group"] = str(output[self.group_key])
-        self._rows.append(row)
+            row["group"] = str(case[self.group_key])
+        return row
 
     def compute(self) -> float:
         """The measure over the cases of all ranks; the same on every rank."""
-        self.table = ClassificationTable(gather_rows(self._rows), self.threshold)
+        self.table = ClassificationTable(self.rows_of_all_ranks(), self.threshold)
         measure = auroc if self.measure == "auroc" else auprc
         return float(measure(self.table.labels, self.table.probabilities))
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Engine
-from ignite.metrics import Metric
 
+from custom_apps.common.case_metric import CaseMetric
 from custom_apps.common.distributed import is_main_process
-from custom_apps.common.gathering import each_once, gather_rows
+from custom_apps.common.gathering import each_once
 from custom_apps.common.statistics import Estimate
 from custom_apps.echo.clip_protocols import ClipProtocols, beat_by_beat
 from custom_apps.echo.ef_metrics import DEFAULT_INTERVALS, REDUCED_EF_PERCENT, Intervals, ef_estimates
@@ -105,7 +105,7 @@ class EFTable:
         ]
 
 
-class EFScores(Metric):
+class EFScores(CaseMetric):
     """Metric of a MONAI evaluator that measures ejection fractions of whole videos.
 
     Takes from the batch, one whole video each, ``image`` (1, C, frames, H, W), ``ef_percent`` and ``case``, and from
@@ -134,39 +134,28 @@ class EFScores(Metric):
         self._estimates: dict[str, dict[str, Estimate]] = {}
         super().__init__()
 
-    def reset(self) -> None:
-        """Forgets all videos."""
-        self._rows: list[dict[str, Any]] = []
-
-    def iteration_completed(self, engine: Engine) -> None:
-        """Keeps the predictions of an iteration's videos."""
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self.update({**item, "predictions": output["pred"]})
-
-    def update(self, output: Mapping[str, Any]) -> None:
-        """Keeps one video.
+    def row(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """What is kept of one video.
 
         Args:
-            output: ``case``, ``ef_percent``, ``image`` (C, frames, H, W) and ``predictions`` (clips,).
+            case: ``case``, ``ef_percent``, ``image`` (C, frames, H, W) and ``pred``, the predictions (clips,).
 
         Raises:
             FloatingPointError: naming the case, for a prediction that is not finite.
         """
-        predictions = [float(value) for value in output["predictions"].flatten()]
+        predictions = [float(value) for value in case["pred"].flatten()]
         if not all(map(math.isfinite, predictions)):
-            raise FloatingPointError(f"a prediction for {output['case']} is not finite; run in float32 or bfloat16")
-        self._rows.append(
-            {
-                "case": str(output["case"]),
-                "ef_percent": float(output["ef_percent"]),
-                "frames": int(output["image"].shape[-3]),
-                "predictions": predictions,
-            }
-        )
+            raise FloatingPointError(f"a prediction for {case['case']} is not finite; run in float32 or bfloat16")
+        return {
+            "case": str(case["case"]),
+            "ef_percent": float(case["ef_percent"]),
+            "frames": int(case["image"].shape[-3]),
+            "predictions": predictions,
+        }
 
     def compute(self) -> float:
         """The measure by the protocol with the most clips, over the videos of all ranks; the same on every rank."""
-        self.table = EFTable(gather_rows(self._rows), self.protocols, self.systoles)
+        self.table = EFTable(self.rows_of_all_ranks(), self.protocols, self.systoles)
         report = self.report
         self._estimates = self.table.estimates() if report is None else report.estimates(self.table)
         return self._estimates[self.table.best_covered][self.measure].value

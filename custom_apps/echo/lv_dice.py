@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine
-from ignite.metrics import Metric
 
+from custom_apps.common.case_metric import CaseMetric
 from custom_apps.common.distributed import is_main_process
-from custom_apps.common.gathering import each_once, gather_rows
+from custom_apps.common.gathering import each_once
 from custom_apps.common.partial_file import write_json, write_text
 from custom_apps.common.statistics import RESAMPLES, Estimate, bootstrap_mean, bootstrap_statistic, ratio
 from custom_apps.common.table import markdown_table, text_table, write_csv
@@ -73,7 +73,7 @@ class DiceTable:
         return text_table(cells, headers)
 
 
-class LVDice(Metric):
+class LVDice(CaseMetric):
     """Metric of a MONAI evaluator: Dice of the ventricle in the two annotated frames of each clip or video.
 
     Takes from the batch ``label`` (2, H, W), masks of end-diastole and end-systole, ``label_frame`` (2,), their places
@@ -97,23 +97,13 @@ class LVDice(Metric):
         self.table: DiceTable | None = None
         super().__init__()
 
-    def reset(self) -> None:
-        """Forgets all videos."""
-        self._rows: list[dict[str, Any]] = []
-
-    def iteration_completed(self, engine: Engine) -> None:
-        """Counts the pixels of an iteration's videos."""
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self.update({**item, "pred": output["pred"]})
-
-    def update(self, output: Mapping[str, Any]) -> None:
-        """Counts the pixels of one video: ``case``, ``label``, ``label_frame`` and ``pred``."""
-        counts = overlap_counts(output["pred"], output["label"], output["label_frame"])
-        self._rows.append({"case": str(output["case"]), **counts})
+    def row(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """Pixels of one video: ``case``, ``label``, ``label_frame`` and ``pred``."""
+        return {"case": str(case["case"]), **overlap_counts(case["pred"], case["label"], case["label_frame"])}
 
     def compute(self) -> float:
         """The Dice of both frames together, over the videos of all ranks; the same on every rank."""
-        self.table = DiceTable(gather_rows(self._rows))
+        self.table = DiceTable(self.rows_of_all_ranks())
         return self._value("overall", self.measure)
 
     def completed(self, engine: Engine, name: str) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine
-from ignite.metrics import Metric
 
+from custom_apps.common.case_metric import CaseMetric
 from custom_apps.common.distributed import is_main_process
-from custom_apps.common.gathering import each_once, gather_rows
+from custom_apps.common.gathering import each_once
 from custom_apps.common.partial_file import write_json, write_text
 from custom_apps.common.statistics import RESAMPLES, Estimate
 from custom_apps.common.table import markdown_table, text_table, write_csv
@@ -117,7 +117,7 @@ class LVTable:
         return "\n".join(texts)
 
 
-class LVScores(Metric):
+class LVScores(CaseMetric):
     """Metric of a MONAI evaluator for masks of whole videos: areas, beats, ejection fraction, Dice where traced.
 
     Takes from the batch, one whole video each, ``case`` and, where known, ``fps``, ``ef_percent``, ``label`` and
@@ -145,22 +145,13 @@ class LVScores(Metric):
         self.table: LVTable | None = None
         super().__init__()
 
-    def reset(self) -> None:
-        """Forgets all videos."""
-        self._rows: list[dict[str, Any]] = []
-
-    def iteration_completed(self, engine: Engine) -> None:
-        """Measures an iteration's videos."""
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self.update({**item, "pred": output["pred"]})
-
-    def update(self, output: Mapping[str, Any]) -> None:
+    def row(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """Measures one video."""
-        self._rows.append(video_row(output))
+        return video_row(case)
 
     def compute(self) -> float:
         """Mean Dice, over the videos of all ranks; the same on every rank."""
-        self.table = LVTable(gather_rows(self._rows), self.regressed)
+        self.table = LVTable(self.rows_of_all_ranks(), self.regressed)
         dice = self.table.dice.per_video("overall")
         return float(np.nanmean(dice)) if np.isfinite(dice).any() else math.nan
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 from ignite.engine import Engine
 from ignite.metrics import Metric
 
-from custom_apps.common.distributed import is_main_process, world_size
+from custom_apps.common.distributed import is_main_process
+from custom_apps.common.gathering import gather_rows
 from custom_apps.seg.protocol import SegmentationProtocol
 from custom_apps.seg.score_tables import Row, ScoreTables
 
@@ -77,12 +77,7 @@ class SegmentationScores(Metric):
 
     def compute(self) -> float:
         """Mean of ``measure`` over the cases of all ranks; the same number on every rank."""
-        rows = self._rows
-        if world_size() > 1:
-            gathered: list[list[Row]] = [[] for _ in range(world_size())]
-            dist.all_gather_object(gathered, rows)
-            rows = [row for part in gathered for row in part]
-        self.tables = ScoreTables(rows, self.protocol)
+        self.tables = ScoreTables(gather_rows(self._rows), self.protocol)
         return self.tables.mean(self.measure)
 
     def completed(self, engine: Engine, name: str) -> None:
