@@ -141,8 +141,8 @@ def pretraining_records(
 ) -> list[Record]:
     """Images to pre-train on, without labels: all below ``<split>`` or ``images/<split>``, whatever the folders there.
 
-    Without such folders, the images in ``trainval-image`` (TN3K) or else in any folder but those of masks are divided by
-    lot. Test images are in no split of this function.
+    Without such folders, the images in ``trainval-image`` (TN3K) or else in any folder but those of masks are divided
+    by lot. Test images are in no split of this function.
 
     Args:
         dataset_dir: original images, or blurred ones with ``original_dir``.
