@@ -64,26 +64,26 @@ class Glioma:
 
         Wild types mostly enhance in a ring about a dead core within much edema; mutants mostly do neither and lie in
         front; without co-deletion they tend to the T2-FLAIR mismatch, with it to calcifications, unclear margins and
-        the cortex. One tumor in six looks like the other IDH status in its enhancement.
+        the cortex. One tumor in ten looks like the other IDH status in its enhancement.
         """
         kind = "codeleted" if codeletion else "mutant" if idh else "wild"
         chances = _CHANCES[kind]
         place = random.choice(list(chances), p=list(chances.values()))
         side = random.choice([-1.0, 1.0])
         center = np.array(_PLACES[place]) * (side, 1, 1) + random.normal(0, 6, 3)
-        misleading = random.uniform() < 1 / 6
+        misleading = random.uniform() < 1 / 10
         enhances = misleading if idh else not misleading
         dies = enhances and random.uniform() < (0.3 if idh else 0.9)
         return cls(
             idh=idh,
             codeletion=codeletion,
             center_mm=tuple(center.tolist()),
-            radius_mm=float(random.uniform(13, 25)),
+            radius_mm=float(random.uniform(15, 27)),
             roughness=float(random.uniform(0.18, 0.30) if codeletion else random.uniform(0.10, 0.22)),
             blur_mm=float(random.uniform(3.0, 5.5) if codeletion else random.uniform(0.8, 2.5)),
             enhancement=float(random.uniform(0.55, 1.0) if enhances else random.uniform(0.0, 0.15)),
             necrosis=float(random.uniform(0.45, 0.72) if dies else 0.0),
-            edema=float(random.uniform(1.05, 1.3) if idh else random.uniform(1.3, 1.8)),
+            edema=float(random.uniform(1.0, 1.25) if idh else random.uniform(1.4, 1.9)),
             mismatch=float(random.uniform(0.5, 1.0) if idh and not codeletion and random.uniform() < 0.6 else 0.0),
             calcification=float(random.uniform(0.06, 0.16) if codeletion and random.uniform() < 0.8 else 0.0),
         )
@@ -142,7 +142,7 @@ def add_glioma(
         image += weight["tumor"] * (inner - image)
         image += weight["core"] * (dead - image)
         if name == "t1ce":
-            image += glioma.enhancement * ring * (1.25 + 0.08 * texture - image)
+            image += glioma.enhancement * ring * (1.45 + 0.08 * texture - image)
     if glioma.calcification:
         grains = smooth_noise(random, shape, max(1.6 / spacing_mm, 0.5))
         limit = np.quantile(grains[tumor], 1 - glioma.calcification) if tumor.any() else np.inf
