@@ -1,7 +1,7 @@
 """Decoders of U-Net and U-Net++ on a pyramid of maps.
 
 Source: Ronneberger et al. 2015, "U-Net"; Zhou et al. 2018, "UNet++"; blocks as in segmentation_models_pytorch. Maps are
-(B, channels, height, width), the finest first; every map has twice the height and width of the next.
+(B, channels, height, width), the finest first; every map has about twice the height and width of the next.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from custom_networks.layers.pyramid_heads import conv_norm_relu
 
 
 class UpsamplingBlock(nn.Module):
-    """Doubles a map (nearest neighbour), joins it with others, and applies two convolutions.
+    """Enlarges a map (nearest neighbour), joins it with others, and applies two convolutions.
 
     Args:
         in_channels: channels of the map.
@@ -30,8 +30,9 @@ class UpsamplingBlock(nn.Module):
         self.conv2 = conv_norm_relu(out_channels, out_channels, 3)
 
     def forward(self, x: torch.Tensor, skips: Sequence[torch.Tensor] = ()) -> torch.Tensor:
-        """Map of twice the height and width."""
-        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        """Map of the size of the skips, or of twice the height and width if there are none."""
+        size = skips[0].shape[2:] if skips else [2 * side for side in x.shape[2:]]
+        x = F.interpolate(x, size=tuple(size), mode="nearest")
         return self.conv2(self.conv1(torch.cat([x, *skips], dim=1)))
 
 

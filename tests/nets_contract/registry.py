@@ -8,12 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from custom_networks.nets.conv_mae import ConvMAE
+from custom_networks.nets.conv_vit_classifier import ConvViTClassifier
 from custom_networks.nets.mamba3d_classifier import Mamba3DClassifier
 from custom_networks.nets.mamba3d_mae import Mamba3DMAE
 from custom_networks.nets.mamba3d_regressor import Mamba3DRegressor
 from custom_networks.nets.mamba3d_segmenter import Mamba3DSegmenter
 from custom_networks.nets.umamba import UMambaBot, UMambaEnc
 from custom_networks.nets.umamba2 import UMamba2
+from custom_networks.nets.unet_decoders import UNet, UNetPlusPlus
+from custom_networks.nets.upernet import UPerNet
 from custom_networks.nets.vim_classifier import VimClassifier
 from custom_networks.nets.vim_mae import VimMAE
 from custom_networks.nets.vit_classifier import ViTClassifier
@@ -88,6 +92,52 @@ def patch_network(name: str, network: type, size: tuple[int, ...] = (8, 12, 4), 
     return Entry(name, build, inputs, [(2, patches, 2 * 4 ** len(size)) if autoencoder else (2, 3)])
 
 
+CONV_VIT = {
+    "patch_sizes": [2, 2, 2],
+    "embed_dims": [6, 8, 16],
+    "depths": [1, 1, 2],
+    "num_heads": 4,
+    "mlp_ratios": [2, 3, 2],
+}
+PYRAMIDS = {
+    "conv_vit": CONV_VIT,
+    "conv_mamba": CONV_VIT,
+    "vit": {"patch_size": 8, "embed_dim": 16, "depth": 4, "num_heads": 4, "taps": [0, 1, 2, 3]},
+    "mamba": {"patch_size": 8, "embed_dim": 16, "depth": 4, "taps": [0, 1, 2, 3]},
+}
+
+
+def conv_vit(name: str, network: type, **extra) -> Entry:
+    """A small network of convolutions and tokens on images with unequal sides; autoencoders with a given mask."""
+    autoencoder = network is ConvMAE
+    common = {"in_channels": 2, "image_size": [16, 24]} | CONV_VIT
+    common |= {"decoder_dim": 16, "decoder_depth": 1, "decoder_num_heads": 4, "mask_ratio": 0.5} if autoencoder else {}
+
+    def inputs() -> tuple:
+        generator = torch.Generator().manual_seed(1)
+        image = torch.randn(2, 2, 16, 24, generator=generator)
+        return (image, torch.rand(2, 6, generator=generator)) if autoencoder else (image,)
+
+    def build() -> nn.Module:
+        built = network(**common | extra)
+        return Prediction(built) if autoencoder else built
+
+    return Entry(name, build, inputs, [(2, 6, 128) if autoencoder else (2, 2)])
+
+
+def on_pyramid(name: str, network: type, encoder: str, **extra) -> Entry:
+    """A small segmentation network on a pyramid of tokens; patches have 8 pixels, so that maps halve from 8 to 1."""
+    common = {"encoder": encoder, "in_channels": 2, "out_channels": 3, "image_size": [48, 64], "drop_path": 0.0}
+    common |= {"channels": 6, "auxiliary_channels": 5, "dropout": 0.0} if network is UPerNet else {}
+    common |= {"channels": [10, 8, 6, 6]} if network is not UPerNet else {}
+
+    def inputs() -> tuple:
+        return (torch.randn(2, 2, 48, 64, generator=torch.Generator().manual_seed(1)),)
+
+    shapes = [(2, 3, 48, 64)] * (2 if network is UPerNet else 1)
+    return Entry(name, lambda: network(**common | PYRAMIDS[encoder] | extra), inputs, shapes)
+
+
 class FixedMask(nn.Module):
     """A masked autoencoder of clips that always hides the same cells, and its predictions alone."""
 
@@ -160,4 +210,19 @@ ENTRIES = [
     patch_network("vit_mae", ViTMAE, num_heads=4, decoder_num_heads=4),
     patch_network("vit_classifier", ViTClassifier, num_heads=4),
     patch_network("vit_classifier_2d_class_token", ViTClassifier, (12, 8), num_heads=4, pooling="class_token"),
+    conv_vit("conv_mae", ConvMAE),
+    conv_vit("conv_mae_shuffled", ConvMAE, token_order="shuffle", norm_pix=True),
+    conv_vit("conv_mae_mamba", ConvMAE, encoder="mamba", decoder="mamba"),
+    conv_vit("conv_vit_classifier", ConvViTClassifier),
+    conv_vit("conv_vit_classifier_first_patch", ConvViTClassifier, pooling="first_patch"),
+    conv_vit("conv_vit_classifier_mamba", ConvViTClassifier, encoder="mamba"),
+    on_pyramid("upernet_conv_vit", UPerNet, "conv_vit", pool_scales=[1, 2]),
+    on_pyramid(
+        "upernet_conv_vit_shared_positions", UPerNet, "conv_vit", pool_scales=[1, 2], relative_positions="shared"
+    ),
+    on_pyramid("upernet_mamba", UPerNet, "mamba"),
+    on_pyramid("unet_conv_vit", UNet, "conv_vit"),
+    on_pyramid("unet_vit", UNet, "vit", checkpointing=True),
+    on_pyramid("unetplusplus_conv_mamba", UNetPlusPlus, "conv_mamba"),
+    on_pyramid("unetplusplus_mamba", UNetPlusPlus, "mamba"),
 ]

@@ -11,6 +11,7 @@ from tests.nets_contract.test_contract import as_list, build
 ONNX_NAMES = (
     *("umamba_bot_3d", "umamba_enc_2d", "umamba2", "umamba_bot_3d_none", "vim_classifier", "vit_classifier"),
     *("mamba3d_regressor", "mamba3d_segmenter"),
+    *("conv_vit_classifier", "upernet_conv_vit", "unet_vit"),
 )
 ONNX = [entry for entry in ENTRIES if entry.name in ONNX_NAMES]
 

@@ -122,6 +122,7 @@ def classifier(vector: Vector) -> None:
         "network": "ConvViTClassifier" if conv else "ViTClassifier",
         "num_classes": config["num_classes"],
         "pooling": pooling,
+        "qkv_bias": config.get("qkv_bias", True),
     }
     network, report = load("thyroid", vector.section("state"), **arguments)
     assert report.complete
@@ -138,21 +139,22 @@ def classifier(vector: Vector) -> None:
 
 
 def pyramid_arguments(config: dict) -> dict:
+    relative = "each_block" if config.get("use_rel_pos_bias") else "none"
     return image_arguments(config) | {
         "layer_scale": config["init_values"],
         "absolute_positions": config["use_abs_pos_emb"],
-        "relative_positions": "each_block" if config["use_rel_pos_bias"] else "none",
-        "qkv_bias": config["qkv_bias"],
+        "relative_positions": "shared" if config.get("use_shared_rel_pos_bias") else relative,
+        "qkv_bias": config.get("qkv_bias", True),
         "drop_path": 0.0,
     }
 
 
 def compare_indices(vector: Vector, network: nn.Module) -> None:
     """Published indices of relative positions are those of the network."""
-    (*_, index) = (module.index for module in network.modules() if isinstance(module, RelativePositionBias))
+    ours = [module.index for module in network.modules() if isinstance(module, RelativePositionBias)]
     stored = [value for name, value in vector.section("state").items() if name.endswith("relative_position_index")]
-    assert stored
-    assert all(torch.equal(value, index) for value in stored)
+    assert len(stored) == len(ours)
+    assert all(torch.equal(value, index) for value, index in zip(stored, ours, strict=True))
 
 
 @adapter(lambda v: is_thyroid(v, "EncoderDecoder(ConvMAE, UPerHead"))
@@ -182,9 +184,11 @@ def upernet(vector: Vector) -> None:
     with torch.no_grad():
         valid = label != config["ignore_index"]
         accuracy = 100 * (upsampled.argmax(1) == label)[valid].float().mean()
-        crop, (stride, _) = config["slide_crop"], config["slide_stride"]
+        # Half a pixel more, because MONAI rounds the stride down from the overlap.
+        crop = config["slide_crop"]
+        overlap = [1 - (stride + 0.5) / side for stride, side in zip(config["slide_stride"], crop, strict=True)]
         slide = as_color(inputs["slide_image_u8"], 255.0)
-        logits = sliding_window_inference(slide, crop, 2, network, overlap=1 - (stride + 0.5) / crop[0])
+        logits = sliding_window_inference(slide, crop, 2, network, overlap=overlap)
         probability = resize(logits, config["slide_original_shape"]).softmax(dim=1)
         ours = {f"feat{i}": x for i, x in enumerate(network.backbone(image))} | {
             "main_logits": main,
