@@ -15,8 +15,8 @@ from custom_apps.common.gathering import gather_rows
 class CaseMetric(Metric):
     """Metric of a MONAI evaluator that keeps one row a case; a subclass says what a row is and what follows from all.
 
-    Each case's batch item and output item, the output's keys winning, go to :meth:`row`. The evaluator's batches and
-    outputs have to be lists of cases, as MONAI's ``decollate`` leaves them.
+    Each case's batch item with the output's ``pred`` goes to :meth:`row`. The evaluator's batches and outputs have to be
+    lists of cases, as MONAI's ``decollate`` leaves them.
     """
 
     def reset(self) -> None:
@@ -26,7 +26,7 @@ class CaseMetric(Metric):
     def iteration_completed(self, engine: Engine) -> None:
         """Keeps the cases of an iteration."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self.update({**item, **output})
+            self.update({**item, "pred": output["pred"]})
 
     def update(self, output: Mapping[str, Any]) -> None:
         """Keeps one case."""
