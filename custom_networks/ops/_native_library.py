@@ -68,7 +68,7 @@ Ssd = _structure(
     pointer_inputs="x B C z dt A D dt_bias initial_state",
     int_strides="x_batch x_time x_head z_batch z_time z_head B_batch B_time B_group C_batch C_time C_group "
     "dt_batch dt_time dt_head",
-    pointer_outputs="out last_state",
+    pointer_outputs="out last_state chunk_states",
 )
 SsdGradients = _structure(
     "SsdGradients",

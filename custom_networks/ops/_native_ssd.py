@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from custom_networks.ops._native_library import (
+    CHUNK,
     Ssd,
     SsdGradients,
     cut,
@@ -18,8 +19,9 @@ from custom_networks.ops._native_library import (
 
 
 def states_shape(x: Tensor, B: Tensor, chunk_size: int) -> tuple[int, ...]:
-    """One number that says "nothing to repeat": the backward pass computes all states itself."""
-    return (1,)
+    """Shape of the states kept for the backward pass: one at the start of each chunk, N before P."""
+    batch, length, heads, width = x.shape
+    return batch, -(-length // CHUNK), heads, B.shape[3], width
 
 
 def forward(
@@ -37,16 +39,21 @@ def forward(
     chunk_size: int,
     save_states: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output (B, L, H, P), final state (B, H, P, N) and a placeholder; ``chunk_size`` plays no part."""
+    """Output (B, L, H, P), final state (B, H, P, N) and the states entering each chunk (empty unless ``save_states``).
+
+    ``chunk_size`` plays no part.
+    """
     dtype = x.dtype
     dt, A, D, dt_bias, initial_states = parameters(x, dt, A, _as_matrix(D, x), dt_bias, initial_states)
     x, B, C, z = streams(x, B, C, z)
     out = x.new_empty(x.shape)
     final = A.new_empty((x.shape[0], *x.shape[2:], B.shape[3]))
+    states = A.new_empty(states_shape(x, B, chunk_size) if save_states else 0)
     scan = _describe(x, dt, A, B, C, D, z, dt_bias, initial_states, dt_softplus, reverse)
     scan.out, scan.last_state = out.data_ptr(), final.data_ptr()
+    scan.chunk_states = states.data_ptr() if save_states else None
     load(x.dtype).call("ssd_forward", x.dtype, scan)
-    return out.to(dtype), final, A.new_empty(states_shape(x, B, chunk_size) if save_states else 0)
+    return out.to(dtype), final, states
 
 
 def backward(
@@ -74,13 +81,16 @@ def backward(
     )
     x, B, C, z, grad_out = streams(x, B, C, z, grad_out)
     scan = _describe(x, dt, A, B, C, D, z, dt_bias, initial_states, dt_softplus, reverse)
+    scan.chunk_states = states.data_ptr()
 
     batch, heads = x.shape[0], x.shape[2]
     dx, dz = (None if v is None else x.new_empty(x.shape) for v in (x, z))
     ddt, dinitial = (None if v is None else v.new_empty(v.shape) for v in (dt, initial_states))
     dA, dbias = (None if v is None else A.new_empty((batch, heads)) for v in (A, dt_bias))
     dD = None if D is None else A.new_empty((batch, *D.shape))
-    dB, dC = (A.new_zeros((scan.slices, *B.shape)) for _ in range(2))
+    # A slice leaves the rows of groups that it does not touch as they are.
+    empty = A.new_empty if scan.groups == 1 else A.new_zeros
+    dB, dC = (empty((scan.slices, *B.shape)) for _ in range(2))
     gradients = SsdGradients(
         out=grad_out.data_ptr(),
         last_state=grad_final.data_ptr(),

@@ -44,7 +44,7 @@ struct bf16 {
 constexpr real kLog2E = 1.44269504088896340736;
 constexpr real kLn2 = 0.69314718055994530942;
 
-inline vec broadcast(real x) { return vec{} + x; }
+inline vec broadcast(real x) { return x - vec{}; }
 
 inline real widen(real x) { return x; }
 

@@ -3,8 +3,8 @@
 //   d[t] = softplus(dt[t] + bias),  a[t] = exp(d[t] A)
 //   S[t] = a[t] S[t-1] + d[t] x[t] B[t]^T,   out[t] = (S[t] C[t] + D x[t]) silu(z[t])
 //
-// Lanes are positions within a head; up to 16 columns of S stay in registers over a chunk. That needs two or three
-// operations an element and no exponential; on a processor without matrix units the chunked matrix form costs as many.
+// Lanes are positions within a head; a tile of S stays in registers over a chunk. That needs two or three operations an
+// element and no exponential; on a processor without matrix units the chunked matrix form costs as many.
 #pragma once
 
 #include "layout.h"
@@ -22,6 +22,7 @@ struct Ssd {
   int64_t B_batch, B_time, B_group, C_batch, C_time, C_group, dt_batch, dt_time, dt_head;
   void* out;                             // (batch, length, heads, width)
   real* last_state;                      // (batch, heads, width, states)
+  real* chunk_states;                    // (batch, chunks, heads, states, width): state entering each chunk
 };
 
 // The rows of one head in scan order, with the number of positions rounded up to whole vectors.
@@ -67,18 +68,35 @@ inline void step_sizes(const Rows<const real>& dt, int64_t batch, int64_t start,
   }
 }
 
-// Reads rows of `width` values into `to`, scaled by one factor a row, with zeros up to `padded`; fetches the rows
-// `ahead` steps away, which come next and lie too far apart for the processor to see the pattern.
+// Reads rows of `width` values into `to`, scaled by one factor a row, with zeros up to `padded`.
 template <class T>
 inline void read_rows(const Rows<const T>& from, int64_t batch, int64_t start, int steps, int64_t width, int64_t padded,
-                      const real* factor, int ahead, real* to) {
+                      const real* factor, real* to) {
   for (int t = 0; t < steps; ++t)
     for (int64_t p = 0; p < padded; p += kLanes) {
-      __builtin_prefetch(from.at(batch, start + t) + ahead * from.time_stride + p);
       const vec value = load(from.at(batch, start + t) + p, lanes_at(width, p));
       store(to + t * padded + p, factor ? value * factor[t] : value);
     }
 }
+
+// Rows that are needed next, given out in pieces (one column of `together` rows) to be fetched while the present ones
+// are computed with.
+class Fetches {
+ public:
+  explicit Fetches(int together) : together_(together) {}
+  template <class T>
+  void add(const Rows<T>& rows, int64_t batch, int64_t start, int64_t width) {
+    for (int64_t p = 0; rows && p < width; p += 64 / static_cast<int64_t>(sizeof(T)))
+      for (int t = 0; t < kChunk && count_ < kMost; t += together_) queue_[count_++].add(0, rows, batch, start + t, p);
+  }
+  Ahead<1> next() { return taken_ < count_ ? queue_[taken_++] : Ahead<1>(); }
+
+ private:
+  static constexpr int kMost = 64;
+  const int together_;
+  int count_ = 0, taken_ = 0;
+  Ahead<1> queue_[kMost];
+};
 
 // Decays of at most kChunk steps in the order of work. Where a segment keeps enough of the state, the state is held
 // divided by the product of the decays since the start of the segment: two operations an element instead of three.
@@ -110,76 +128,124 @@ class Decays {
   bool gentle_[kChunk / kSegment];
 };
 
-// What every pass over a head is made of, for one block of lanes and K columns:
+// What every pass over a head is made of, for M blocks of lanes and K columns of a matrix:
 //
-//   S <- decay[t] S + X[t] b[t]^T,   out[t] += S c[t]
+//   S <- decay[t] S + X[t] b[t]^T,   out[t] += S c[t]   and, for pairs,   sums[t] += S^T g[t]
 //
-// X and out hold a vector a step, b and c K numbers a step, all with signed strides. `Before` reads the state after its
-// decay and before the new term, which leaves X[t] <b[t], c[t]> out of the result.
-template <int K, bool Before>
-SCAN_KERNEL void outer_product_scan(const Decays& decays, Table X, Table b, Table c, vec* state, real* out,
-                                    int64_t out_stride) {
-  vec S[K];
-#pragma GCC unroll 16
-  for (int n = 0; n < K; ++n) S[n] = state[n];
-  for (int start = 0; start < decays.steps; start += Decays::kSegment) {
-    const int end = decays.segment_end(start);
-    if (decays.gentle(start)) {
-      for (int t = start; t < end; ++t) {
-        const vec x = load(X.row(t)) * decays.inverse[t];
-        const real *bt = b.row(t), *ct = c.row(t);
-        vec even = {}, odd = {};
-#pragma GCC unroll 16
-        for (int n = 0; n < K; ++n) {
-          const vec before = S[n];
-          S[n] += x * bt[n];
-          (n % 2 ? odd : even) += (Before ? before : S[n]) * ct[n];
-        }
-        store(out + t * out_stride, load(out + t * out_stride) + (even + odd) * decays.product[t]);
-      }
-#pragma GCC unroll 16
-      for (int n = 0; n < K; ++n) S[n] *= decays.product[end - 1];
-    } else {
-      for (int t = start; t < end; ++t) {
-        const vec x = load(X.row(t));
-        const real a = decays.single[t], *bt = b.row(t), *ct = c.row(t);
-        vec even = load(out + t * out_stride), odd = {};
-#pragma GCC unroll 16
-        for (int n = 0; n < K; ++n) {
-          const vec decayed = S[n] * a;
-          S[n] = decayed + x * bt[n];
-          (n % 2 ? odd : even) += (Before ? decayed : S[n]) * ct[n];
-        }
-        store(out + t * out_stride, even + odd);
-      }
-    }
+// X, g and out hold M vectors a step, b and c K numbers a step, all with signed strides. For pairs, the first product
+// reads S after its decay and before the new term, which leaves X[t] <b[t], c[t]> out of `out`; and the lanes of
+// `sums` are added up halfway, see finish_sums.
+struct Tables {
+  Table X, b, c, g;
+  real* out;
+  int64_t out_stride;
+  Tables at(int64_t lane, int64_t column) const {
+    return {X.at(lane), b.at(column), c.at(column), g.at(lane), out + lane, out_stride};
   }
+};
+
+template <int M, int K, bool Pair>
+SCAN_KERNEL void outer_product_scan(const Decays& decays, Tables rows, const vec* from, vec* to, int64_t columns,
+                                    vec* sums, int sums_stride, const Ahead<1>& ahead) {
+  vec S[M][K];
+  for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
-  for (int n = 0; n < K; ++n) state[n] = S[n];
+    for (int n = 0; n < K; ++n) S[m][n] = from[m * columns + n];
+  const auto segment = [&](auto gentle, int start, int end) __attribute__((always_inline)) {
+    for (int t = start; t < end; ++t) {
+      const real *b = rows.b.row(t), *c = rows.c.row(t);
+      real* out = rows.out + t * rows.out_stride;
+      const real a = decays.single[t], scale = gentle ? decays.product[t] : 1;
+      vec x[M], y[M] = {}, g[M] = {};
+      ahead.fetch(t);
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) {
+        x[m] = load(rows.X.row(t) + m * kLanes);
+        if (gentle) x[m] *= decays.inverse[t];
+        if (Pair) g[m] = load(rows.g.row(t) + m * kLanes);
+      }
+      const auto column = [&](int n) __attribute__((always_inline)) {
+        const vec bn = broadcast(b[n]), cn = broadcast(c[n]);
+        vec sum = {};
+#pragma GCC unroll 4
+        for (int m = 0; m < M; ++m) {
+          if (!gentle) S[m][n] *= a;
+          const vec before = S[m][n];
+          S[m][n] += x[m] * bn;
+          y[m] += (Pair ? before : S[m][n]) * cn;
+          if (Pair) sum += S[m][n] * g[m];
+        }
+        return sum;
+      };
+      if constexpr (Pair) {
+        const vec sum = sums_of_lanes<kLanes / 2>([&](int n) { return n < K ? column(n) : vec{}; });
+        sums[t * sums_stride] += sum * scale;
+      } else {
+#pragma GCC unroll 16
+        for (int n = 0; n < K; ++n) column(n);
+      }
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) store(out + m * kLanes, load(out + m * kLanes) + y[m] * scale);
+    }
+    if (gentle)
+      for (int m = 0; m < M; ++m)
+#pragma GCC unroll 16
+        for (int n = 0; n < K; ++n) S[m][n] *= decays.product[end - 1];
+  };
+  for (int start = 0; start < decays.steps; start = decays.segment_end(start)) {
+    if (decays.gentle(start)) segment(std::true_type(), start, decays.segment_end(start));
+    else segment(std::false_type(), start, decays.segment_end(start));
+  }
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 16
+    for (int n = 0; n < K; ++n) to[m * columns + n] = S[m][n];
 }
 
 // The same for all lanes and columns of a matrix: `lanes` rounded up to whole vectors, `columns` any number. The state
-// is stored block of lanes by block, a vector a column.
-template <bool Before = false>
-inline void matrix_scan(const Decays& decays, Table X, Table b, Table c, int64_t lanes, int64_t columns, vec* state,
-                        real* out, int64_t out_stride) {
-  for (int64_t p = 0; p < lanes; p += kLanes)
-    for_tiles<16>(columns, [&](auto size, int n) {
-      outer_product_scan<size, Before>(decays, X.at(p), b.at(n), c.at(n), state + p / kLanes * columns + n, out + p,
-                                       out_stride);
+// is read from and written to blocks of lanes, a vector a column; `sums` are kChunk vectors a tile of columns.
+//
+// A single product is limited by the multiply-adds even if every number of b and c is read from the cache where it is
+// needed; a pair wants to use what it reads for several blocks.
+template <bool Pair>
+inline void matrix_scan(const Decays& decays, const Tables& rows, int64_t lanes, int64_t columns, const vec* from,
+                        vec* to, vec* sums, int sums_stride, Fetches& fetches) {
+  constexpr int kColumns = Pair ? kLanes / 2 : 16, kBlocks = !Pair ? 1 : kLanes == 16 ? 3 : 2;
+  const auto run = [&](auto many, auto size, int64_t block, int n, vec* tile_sums) {
+    const int64_t at = block * columns + n;
+    outer_product_scan<many, size, Pair>(decays, rows.at(block * kLanes, n), from + at, to + at, columns, tile_sums,
+                                         sums_stride, fetches.next());
+  };
+  const auto some_blocks = [&](auto many, int64_t first) {
+    vec* tile_sums = sums;
+    for_tiles<kColumns>(columns, [&](auto size, int n) {
+      if constexpr (size == kColumns) {
+        run(many, size, first, n, tile_sums);
+      } else {
+        for (int m = 0; m < many; ++m) run(std::integral_constant<int, 1>(), size, first + m, n, tile_sums);
+      }
+      if (Pair) tile_sums += kChunk;
     });
+  };
+  for (int64_t block = 0, left = lanes / kLanes; left > 0;) {
+    const int64_t many = left <= kBlocks ? left : kBlocks < 2 ? 1 : 2;
+    if constexpr (kBlocks >= 3)
+      if (many == 3) some_blocks(std::integral_constant<int, 3>(), block);
+    if constexpr (kBlocks >= 2)
+      if (many == 2) some_blocks(std::integral_constant<int, 2>(), block);
+    if (many == 1) some_blocks(std::integral_constant<int, 1>(), block);
+    block += many;
+    left -= many;
+  }
 }
 
-// A (width, states) matrix as blocks of lanes: lanes over the rows, or over the columns if `transposed`; and back.
-inline void load_matrix(const real* from, int64_t width, int64_t states, bool transposed, vec* to) {
-  const int64_t lanes = transposed ? states : width, columns = transposed ? width : states;
-  for (int64_t p = 0; p < lanes; p += kLanes)
-    for (int64_t n = 0; n < columns; ++n) {
+// A (width, states) matrix as blocks of lanes over its rows, zero if there is none; and back.
+inline void load_matrix(const real* from, int64_t width, int64_t states, vec* to) {
+  for (int64_t p = 0; p < width; p += kLanes)
+    for (int64_t n = 0; n < states; ++n) {
       real row[kLanes] = {};
       if (from)
-        for (int i = 0; i < lanes_at(lanes, p); ++i)
-          row[i] = transposed ? from[n * states + p + i] : from[(p + i) * states + n];
-      to[p / kLanes * columns + n] = load(row);
+        for (int i = 0; i < lanes_at(width, p); ++i) row[i] = from[(p + i) * states + n];
+      to[p / kLanes * states + n] = load(row);
     }
 }
 inline void store_matrix(const vec* from, int64_t width, int64_t states, real factor, real* to) {
@@ -189,6 +255,24 @@ inline void store_matrix(const vec* from, int64_t width, int64_t states, real fa
       store(row, from[p / kLanes * states + n] * factor);
       for (int i = 0; i < lanes_at(width, p); ++i) to[(p + i) * states + n] = row[i];
     }
+}
+
+// The state entering a chunk, as the backward pass needs it, and back.
+inline real* states_of(const Ssd& s, int64_t batch, int64_t chunk, int64_t head) {
+  const int64_t chunks = (s.length + kChunk - 1) / kChunk;
+  return s.chunk_states + ((batch * chunks + chunk) * s.heads + head) * s.states * s.width;
+}
+inline void save_states(const vec* state, const Ssd& s, int64_t batch, int64_t chunk, int64_t head) {
+  real* to = states_of(s, batch, chunk, head);
+  for (int64_t p = 0; p < s.width; p += kLanes)
+    for (int64_t n = 0; n < s.states; ++n)
+      store(to + n * s.width + p, state[p / kLanes * s.states + n], lanes_at(s.width, p));
+}
+inline void read_states(const Ssd& s, int64_t batch, int64_t chunk, int64_t head, vec* state) {
+  const real* from = states_of(s, batch, chunk, head);
+  for (int64_t p = 0; p < s.width; p += kLanes)
+    for (int64_t n = 0; n < s.states; ++n)
+      state[p / kLanes * s.states + n] = load(from + n * s.width + p, lanes_at(s.width, p));
 }
 
 struct SsdSpace {
@@ -209,8 +293,11 @@ struct SsdSpace {
 template <class T>
 void ssd_slice(const Ssd& s, int64_t batch, int64_t begin, int64_t end, SsdSpace work) {
   const int64_t L = s.length, P = s.width, N = s.states, matrix = blocks_of(P) * N;
+  const auto out_of = [&](int64_t head) {
+    return Rows<T>(static_cast<T*>(s.out) + head * P, L * s.heads * P, s.heads * P, L, s.reverse);
+  };
   for (int64_t h = begin; h < end; ++h)
-    load_matrix(s.initial_state ? s.initial_state + (batch * s.heads + h) * P * N : nullptr, P, N, false,
+    load_matrix(s.initial_state ? s.initial_state + (batch * s.heads + h) * P * N : nullptr, P, N,
                 work.state + (h - begin) * matrix);
   for (int64_t start = 0; start < L; start += kChunk) {
     const int steps = static_cast<int>(L - start < kChunk ? L - start : kChunk);
@@ -218,7 +305,7 @@ void ssd_slice(const Ssd& s, int64_t batch, int64_t begin, int64_t end, SsdSpace
     Table b{}, c{};
     for (int64_t h = begin; h < end; ++h) {
       const Head<T> head(s, h);
-      const Rows<T> out(static_cast<T*>(s.out) + h * P, L * s.heads * P, s.heads * P, L, s.reverse);
+      const Rows<T> out = out_of(h);
       if (Head<T>::group(s, h) != group) {
         group = Head<T>::group(s, h);
         b = table(head.B.at(batch, start), head.B.time_stride, steps, N, work.B);
@@ -226,10 +313,20 @@ void ssd_slice(const Ssd& s, int64_t batch, int64_t begin, int64_t end, SsdSpace
       }
       const int64_t padded = head.padded;
       step_sizes(head.dt, batch, start, steps, head.A, head.bias, s.softplus, work.step, work.decay);
-      read_rows(head.x, batch, start, steps, P, padded, work.step, kChunk, work.x);
-      for (int64_t i = 0; i < steps * padded; ++i) work.y[i] = 0;
-      matrix_scan(Decays(work.decay, 1, steps), {work.x, padded}, b, c, padded, N, work.state + (h - begin) * matrix,
-                  work.y, padded);
+      read_rows(head.x, batch, start, steps, P, padded, work.step, work.x);
+      std::memset(work.y, 0, steps * padded * sizeof(real));
+      vec* state = work.state + (h - begin) * matrix;
+      if (s.chunk_states) save_states(state, s, batch, start / kChunk, h);
+      Fetches fetches(kChunk);
+      const int64_t next = h + 1 < end ? start : start + kChunk;
+      if (next + kChunk <= L) {
+        const int64_t other = h + 1 < end ? h + 1 : begin;
+        fetches.add(Head<T>(s, other).x, batch, next, P);
+        fetches.add(Head<T>(s, other).z, batch, next, P);
+        fetches.add(out_of(other), batch, next, P);
+      }
+      const Tables rows{{work.x, padded}, b, c, {}, work.y, padded};
+      matrix_scan<false>(Decays(work.decay, 1, steps), rows, padded, N, state, state, nullptr, 1, fetches);
       for (int t = 0; t < steps; ++t)
         for (int64_t p = 0; p < P; p += kLanes) {
           const int count = lanes_at(P, p);
