@@ -16,7 +16,7 @@ _SEQUENCE = r"([\W_]*(w|n|3d|ax|sag|cor|tra|mprage|mpr|spgr|fspgr|bravo|tfe|tse|
 _AGENT = r"[\W_]*(ce|c|gd|post|km|\+c?|contrast|gado\w*)"
 # Post-contrast names come first: they begin like those of plain T1; so does FLAIR like T2.
 _PATTERNS = (
-    ("t1ce", rf"t1{_SEQUENCE}{_AGENT}{_SEQUENCE}"),
+    ("t1ce", rf"t1{_SEQUENCE}({_AGENT}{_SEQUENCE})+"),
     ("flair", rf"(t2[\W_]*)?flair{_SEQUENCE}|t2f|dark[\W_]*fluid"),
     ("t1", rf"t1{_SEQUENCE}"),
     ("t2", rf"t2{_SEQUENCE}"),

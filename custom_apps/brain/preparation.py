@@ -121,7 +121,7 @@ def prepare_images(
         "orientation": AXES,
         "affine": affine.tolist(),
         "spacing_mm": spacing_mm,
-        "foreground_mm": ((high - low) * np.array(foreground.pixdim, np.float64)).tolist(),
+        "foreground_mm": ((high - low) * _edges_mm(foreground)).tolist(),
         "cut_mm": _cut_mm(foreground, low, high, spacing_mm, preparation.size),
         "foreground_share": float(foreground.as_tensor().mean()),
         "resampled_to_one_grid": resampled,
@@ -150,7 +150,7 @@ def _on_one_grid(volumes: Sequence[Volume], resample: bool) -> tuple[list[MetaTe
         number, problem = next(iter(problems.items()))
         expected = f"{problem[1]} as in {volumes[0].path.name}, or --resample for images that are aligned"
         raise DataError(volumes[number].path, problem[0], expected)
-    finest = min(tensors[: len(CONTRASTS)], key=lambda tensor: float(np.prod(tensor.pixdim)))
+    finest = min(tensors[: len(CONTRASTS)], key=lambda tensor: float(_edges_mm(tensor).prod()))
     return [
         _resampled(
             tensor, finest.affine.numpy(), finest.shape[1:], "bilinear" if number < len(CONTRASTS) else "nearest"
@@ -179,11 +179,15 @@ def _box(foreground: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
     return np.array(low), np.array(high)
 
 
+def _edges_mm(tensor: MetaTensor) -> np.ndarray:
+    return np.linalg.norm(tensor.affine.double().numpy()[:3, :3], axis=0)
+
+
 def _target(
     foreground: MetaTensor, low: np.ndarray, high: np.ndarray, preparation: Preparation
 ) -> tuple[np.ndarray, float]:
     """Matrix of the result, and the edge of its voxels."""
-    affine, edges = foreground.affine.numpy().astype(np.float64), np.array(foreground.pixdim, np.float64)
+    affine, edges = foreground.affine.double().numpy(), _edges_mm(foreground)
     spacing_mm, size = preparation.spacing_mm, np.array(preparation.size)
     if preparation.fit == "resize":
         spacing_mm = float(((high - low) * edges / size).max())
@@ -200,7 +204,7 @@ def _target(
 
 def _placed(tensor: MetaTensor, affine: np.ndarray, spacing_mm: float, size: Sequence[int], mode: str) -> torch.Tensor:
     """A volume on the grid of the result, zeros outside."""
-    edges = np.array(tensor.pixdim, np.float64)
+    edges = _edges_mm(tensor)
     if np.abs(edges / spacing_mm - 1).max() >= SAME_SPACING:
         return _resampled(tensor, affine, size, mode).as_tensor()
     start = np.rint(np.linalg.inv(tensor.affine.numpy()) @ affine[:, 3])[:3].astype(int)
@@ -215,7 +219,7 @@ def _placed(tensor: MetaTensor, affine: np.ndarray, spacing_mm: float, size: Seq
 
 
 def _resampled(tensor: MetaTensor, affine: np.ndarray, size: Sequence[int], mode: str) -> MetaTensor:
-    coarser = np.linalg.norm(affine[:3, :3], axis=0) / np.array(tensor.pixdim, np.float64)
+    coarser = np.linalg.norm(affine[:3, :3], axis=0) / _edges_mm(tensor)
     if mode == "bilinear" and coarser.max() > 1 + SAME_SPACING:
         # As wide as scikit-image filters before it makes an image smaller.
         tensor = GaussianSmooth(sigma=tuple(float(max(f - 1, 0) / 2 + 1e-6) for f in coarser))(tensor)
@@ -238,5 +242,5 @@ def _eight_bits(
 
 def _cut_mm(foreground: MetaTensor, low: np.ndarray, high: np.ndarray, spacing_mm: float, size: Sequence[int]) -> list:
     """How much of the foreground does not fit into the result, along every axis."""
-    excess = (high - low) * np.array(foreground.pixdim, np.float64) - np.array(size) * spacing_mm
+    excess = (high - low) * _edges_mm(foreground) - np.array(size) * spacing_mm
     return np.where(excess > spacing_mm / 2, np.round(excess, 1), 0.0).tolist()
