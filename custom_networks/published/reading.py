@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -31,6 +32,18 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read safely, or does not fit the network."""
 
 
+def _why_refused(error: pickle.UnpicklingError) -> str:
+    """What a safe read stumbled over, and the way round for networks that were stored as objects."""
+    if foreign := re.search(r"GLOBAL ([\w.]{1,200})", str(error)):
+        return (
+            f"the file asks for {foreign[1]}, which could run code; only tensors and plain values are read. If it is a "
+            "whole network and you trust it, save its weights alone where the network's own code is installed: "
+            "torch.save(network.state_dict(), path)"
+        )
+    reason = str(error).splitlines()[0]
+    return f"the file is damaged or holds objects other than tensors and plain values ({reason})"
+
+
 def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
     """Reads a PyTorch or safetensors checkpoint without running any code that it may contain.
 
@@ -53,10 +66,7 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
         with torch.serialization.safe_globals(_ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{path}: refused, the file is damaged or holds objects other than tensors and plain values ({reason})"
-        ) from error
+        raise CheckpointError(f"{path}: refused, {_why_refused(error)}") from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from error
     if not isinstance(content, Mapping):

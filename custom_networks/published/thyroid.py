@@ -279,8 +279,9 @@ def start_from_autoencoder(
     names = {key: name for key, name in names.items() if name in state or not new.search(key)}
     if encoder is network:
         names = {key: name for key, name in names.items() if not key.startswith("head.")}
-    _fit_tables(state, names, network, pretrained_grid)
     used = set(names.values())
+    if used <= set(state):
+        _fit_tables(state, names, network, pretrained_grid)
     beside = [name for name in state if name not in used and name.startswith(_BESIDE_ENCODER)]
     report = fill_encoder(network, state, {key: [name] for key, name in names.items()}, beside)
     if encoder is network:
