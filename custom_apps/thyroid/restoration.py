@@ -17,8 +17,8 @@ PUBLISHED = "published_pred"
 class RestoreMaskd(MapTransform):
     """Turns logits (C, h, w) into a map of classes and the probability of the nodule, of the image's original size.
 
-    Logits are resized bilinearly, then become probabilities: a soft-max over classes and the most probable one, or, of a
-    single logit, a sigmoid and its value 0.5.
+    Logits are resized bilinearly, then become probabilities: a soft-max over classes, of which the most probable one
+    counts, or, of a single logit, a sigmoid, which counts from 0.5 on.
 
     Args:
         keys: logits, which become int64 (H, W); 1 is the nodule.
@@ -55,7 +55,8 @@ class RestoreMaskd(MapTransform):
             if self.published_edge is not None:
                 result[PUBLISHED] = classes_of(resized(logits, [self.published_edge] * 2))[0]
             if self.keep_aspect:
-                height, width = (max(1, round(edge * side / max(size))) for edge, side in zip(logits.shape[1:], size))
+                edge = logits.shape[-1]
+                height, width = (max(1, round(edge * side / max(size))) for side in size)
                 logits = logits[:, :height, :width]
             result[key], result[PROBABILITY] = classes_of(resized(logits, size))
         return result
