@@ -39,7 +39,7 @@ def test_one_marker_is_enough(tmp_path):
 )
 def test_bad_tables(tmp_path, text, message):
     (tmp_path / "labels.csv").write_text(text)
-    with pytest.raises(DataError, match="labels.csv") as error:
+    with pytest.raises(DataError, match=r"labels.csv") as error:
         read_labels(tmp_path / "labels.csv")
     assert message in str(error.value)
 

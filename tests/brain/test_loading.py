@@ -67,7 +67,7 @@ def bad(tmp_path, name):
 @pytest.mark.parametrize("damage", ["absent", "truncated", "other shape", "other place", "raw", "fractions", "nan"])
 def test_damage_names_the_file(files, tmp_path, damage):
     bad(tmp_path, damage)
-    with pytest.raises(DataError, match="p_t2.nii.gz"):
+    with pytest.raises(DataError, match=r"p_t2.nii.gz"):
         LoadPreparedd().load(files[1])
 
 

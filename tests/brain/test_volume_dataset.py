@@ -86,7 +86,7 @@ def test_unprepared_volumes_are_named(egd_phantom, cache):
 def test_error_of_a_worker_names_the_file(records):
     broken = [dict(record) for record in records]
     broken[0]["image"] = ["absent.nii.gz", *broken[0]["image"][1:]]
-    with pytest.raises(DataError, match="absent.nii.gz"):
+    with pytest.raises(DataError, match=r"absent.nii.gz"):
         list(item_loader(VolumeDataset(broken), 2, shuffle=False, num_workers=1))
 
 
