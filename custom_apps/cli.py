@@ -21,8 +21,9 @@ from custom_apps.common.errors import DataError
 from custom_apps.common.room import Room, imported
 from custom_apps.echo.room import ROOM as ECHO
 from custom_apps.seg.room import ROOM as SEG
+from custom_apps.thyroid.room import ROOM as THYROID
 
-ROOMS: dict[str, Room] = {room.bundle: room for room in (BRAIN, ECHO, SEG)}
+ROOMS: dict[str, Room] = {room.bundle: room for room in (BRAIN, ECHO, SEG, THYROID)}
 
 
 def _positive(text: str) -> int:
@@ -44,6 +45,12 @@ PREPARATION: dict[str, dict[str, Any]] = {
     "fit": {"choices": ("crop", "resize"), "help": "what to do with images of another size"},
     "resample": {"action": argparse.BooleanOptionalAction, "help": "accept contrasts on different grids"},
     "pictures": {"action": argparse.BooleanOptionalAction, "help": "a picture of every case"},
+    "method": {
+        "choices": ("gaussian", "mean", "median", "motion", "defocus", "srad"),
+        "help": "blur of the copy that is written",
+    },
+    "sigma": {"type": _positive_real, "help": "of the Gaussian blur, pixels"},
+    "seed": {"type": int, "help": "of what is drawn by lot"},
     "workers": {"type": _positive, "help": "cases at a time"},
 }
 """Options of ``prepare``; those that the bundle's function has no parameter for are refused."""

@@ -38,7 +38,7 @@ def neck(random: np.random.Generator, width_mm: float, height_mm: float) -> tupl
     """
     shape = (round(height_mm / PIXEL_MM), round(width_mm / PIXEL_MM))
     tissue = Tissue(np.full(shape, FAT_DB + 3), np.full(shape, SOFT_LOSS))
-    x, y = tissue.place_mm, tissue.depth_mm
+    y = tissue.depth_mm
     lobe = Lobe(
         (random.uniform(15, 18), random.uniform(16.5, 18.5)), (random.uniform(9.5, 11.5), random.uniform(8.2, 9.6))
     )

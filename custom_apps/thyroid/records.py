@@ -127,7 +127,7 @@ def tn3k_records(dataset_dir: str | Path, split: str, fold: int | None = 0) -> l
     image_dir, mask_dir = (dataset_dir / folder for folder in TN3K_FOLDERS[part])
     images = sorted(image_files(image_dir), key=_natural)
     if split in ("train", "val"):
-        images = [images[number] for number in _tn3k_lists(dataset_dir, fold, len(images))[split]]
+        images = [images[number] for number in tn3k_lists(dataset_dir, fold, len(images))[split]]
     return _with_blur(_paired(images, image_dir, mask_dir), dataset_dir)
 
 
@@ -190,7 +190,17 @@ def pretraining_records(
     return _with_blur(records, dataset_dir)
 
 
-def _tn3k_lists(dataset_dir: Path, fold: int | None, count: int) -> dict[str, list[int]]:
+def tn3k_lists(dataset_dir: Path, fold: int | None, count: int) -> dict[str, list[int]]:
+    """Numbers of the training and validation images of a fold, or of ``tn3k-trainval.json``.
+
+    Args:
+        dataset_dir: the data set.
+        fold: see :func:`tn3k_records`.
+        count: images in ``trainval-image``.
+
+    Raises:
+        DataError: list missing or damaged, numbers that do not exist or stand twice.
+    """
     path = dataset_dir / ("tn3k-trainval.json" if fold is None else f"tn3k-trainval-fold{fold}.json")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
