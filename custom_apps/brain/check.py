@@ -19,8 +19,8 @@ from custom_apps.common.errors import DataError
 from custom_apps.common.problems import WARNING, Problem
 from custom_apps.common.volume_file import Volume, grid_problem
 
-FEWEST_VOXELS = 1000
-"""Fewer voxels than this above zero are no brain."""
+LEAST_FOREGROUND = 0.01
+"""Part of the voxels; where fewer are not zero there is no brain."""
 
 
 def check_dataset(folder: str | Path, labels: str | Path | None = None) -> list[Problem]:
@@ -106,7 +106,7 @@ def _check_values(volume: Volume, size: tuple[int, ...] | None) -> list[Problem]
         return [Problem(path, f"every voxel is {float(array.flat[0]):g}", "an image")]
     problems = []
     filled = int((array != 0).sum())
-    if filled < min(FEWEST_VOXELS, array.size // 4):
+    if filled < LEAST_FOREGROUND * array.size:
         problems.append(Problem(path, f"only {filled} voxels are not zero", "an image of a brain"))
     elif filled > LARGEST_FOREGROUND * array.size:
         problems.append(
