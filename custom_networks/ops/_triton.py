@@ -23,7 +23,6 @@ from custom_networks.ops._operators import define_causal_conv1d, define_selectiv
 # Steps of the chunks between which states are kept; the kernels take their number from here.
 CHUNK = 64
 _MAX_WIDTH = 8
-_MAX_HEAD_WIDTH, _MAX_STATES = 128, 256
 
 
 def is_available() -> tuple[bool, str]:
@@ -44,13 +43,9 @@ def selective_scan(u: Tensor, *arguments: object, **options: object) -> Tensor |
     return (_selective_scan if _serves(u) else _torch.selective_scan)(u, *arguments, **options)
 
 
-def ssd_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, *arguments: object, **options: object):
-    """State-space dual scan of Mamba-2 (Dao and Gu 2024); signature of :func:`custom_networks.ops.ssd_scan`.
-
-    Heads wider than 128 and more than 256 states run in PyTorch.
-    """
-    served = _serves(x) and x.shape[3] <= _MAX_HEAD_WIDTH and B.shape[3] <= _MAX_STATES
-    return (_ssd_scan if served else _torch.ssd_scan)(x, dt, A, B, *arguments, **options)
+def ssd_scan(x: Tensor, *arguments: object, **options: object) -> Tensor | tuple[Tensor, Tensor]:
+    """State-space dual scan of Mamba-2 (Dao and Gu 2024); signature of :func:`custom_networks.ops.ssd_scan`."""
+    return (_ssd_scan if _serves(x) else _torch.ssd_scan)(x, *arguments, **options)
 
 
 def causal_conv1d(x: Tensor, weight: Tensor, *arguments: object, **options: object) -> Tensor:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from custom_networks.ops._triton import CHUNK
 from custom_networks.ops._triton_launch import as_float, dense_rows, launch, power_of_two, processors
-from custom_networks.ops._triton_ssd_backward import row_gradients, step_gradients
+from custom_networks.ops._triton_ssd_backward import decay_gradients, input_gradients, output_gradients, row_gradients
 from custom_networks.ops._triton_ssd_forward import inner_products, outer_products, outputs, pass_states
 
 _PASSED, _AHEAD = 256, 8
+_WARPS = 8
 
 
 def forward(
@@ -37,19 +38,21 @@ def forward(
     dt, A, dt_bias, initial_states = (as_float(v) for v in (dt, A, dt_bias, initial_states))
     (batch, length, heads, width), (groups, states_) = x.shape, B.shape[2:]
     chunks, constants = -(-length // CHUNK), _constants(x, B, reverse, dt_softplus)
+    wide = -(-width // constants["WIDTH"])
     products = _multiply(B, C, constants)
     final = torch.empty((batch, heads, width, states_), dtype=torch.float32, device=x.device)
     states = _gain_and_pass(x, None, dt, B, A, dt_bias, initial_states, final, constants, adjoint=False)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     launch(
         outputs,
-        batch * chunks * heads,
+        batch * chunks * heads * wide,
         x.device,
         *(x, z, dt, C, A, _skip(D, x), dt_bias, products, states, out),
         *(*x.stride()[:3], *_strides(z), *C.stride()[:3]),
-        *(length, heads, heads // groups, chunks, width, states_),
+        *(length, heads, heads // groups, chunks, width, states_, wide),
         **constants,
-        num_warps=_warps(constants),
+        num_warps=_WARPS,
+        num_stages=1,
     )
     return out, final, states if save_states else states.new_empty(0)
 
@@ -82,39 +85,58 @@ def backward(
     def empty(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.float32, device=x.device)
 
+    wide, deep = -(-width // constants["WIDTH"]), -(-states_ // constants["STATES"])
     products = _multiply(B, C, constants)
     dinitial = torch.empty_like(grad_final)
     adjoints = _gain_and_pass(grad_out, z, dt, C, A, dt_bias, grad_final, dinitial, constants, adjoint=True)
-    strides = *grad_out.stride()[:3], *x.stride()[:3], *_strides(z), *B.stride()[:3], *C.stride()[:3]
+    strides = *grad_out.stride()[:3], *x.stride()[:3], *_strides(z)
     sizes = length, heads, per_group, chunks, width, states_
+    options = constants | {"num_warps": _WARPS, "num_stages": 1}
 
     dx, dz = (None if v is None else torch.empty(v.shape, dtype=v.dtype, device=v.device) for v in (x, z))
-    ddt, dA, dD, dbias = empty(*dt.shape), empty(batch, chunks, heads), empty(batch, chunks, heads, width), None
+    seen, given, owed = (empty(wide, *dt.shape) for _ in range(3))
+    ddt, dA, dD = empty(*dt.shape), empty(batch, chunks, heads), empty(batch, chunks, heads, width)
     dbias = None if dt_bias is None else empty(batch, chunks, heads)
+    pairs = empty(batch, chunks, heads, CHUNK, CHUNK)
     launch(
-        step_gradients,
+        output_gradients,
+        batch * chunks * heads * wide,
+        x.device,
+        *(grad_out, x, z, dt, C, A, skip, dt_bias, products, states, dz, seen),
+        *(*strides, *C.stride()[:3], *sizes, wide),
+        **options,
+    )
+    launch(
+        input_gradients,
+        batch * chunks * heads * wide,
+        x.device,
+        *(grad_out, x, z, dt, B, A, skip, dt_bias, products, adjoints, dx, dD, given, owed),
+        *(*strides, *B.stride()[:3], *sizes, wide),
+        **options,
+    )
+    launch(
+        decay_gradients,
         batch * chunks * heads,
         x.device,
-        *(grad_out, x, z, dt, B, C, A, skip, dt_bias, products, states, adjoints, dx, dz, ddt, dA, dD, dbias),
-        *(*strides, *sizes),
-        **constants,
-        num_warps=_warps(constants),
+        *(grad_out, x, z, dt, A, dt_bias, products, states, adjoints, seen, given, owed, pairs, ddt, dA, dbias),
+        *(*strides, *sizes, wide),
+        **{name: value for name, value in options.items() if name != "STATES"},
     )
-    pieces = -(-states_ // constants["STATES"])
     # Heads of a group one after the other, as long as there are programs for every processor.
-    parts = min(per_group, -(-2 * processors(x.device) // (batch * chunks * groups * pieces)))
+    parts = min(per_group, -(-2 * processors(x.device) // (batch * chunks * groups * deep)))
     repeats = -(-per_group // parts)
     parts = -(-per_group // repeats)
     dB, dC = empty(parts, *B.shape), empty(parts, *C.shape)
-    launch(
-        row_gradients,
-        batch * chunks * groups * parts * pieces,
-        x.device,
-        *(grad_out, x, z, dt, B, C, A, dt_bias, states, adjoints, dB, dC),
-        *(*strides, *sizes, pieces, parts, repeats, batch),
-        **constants,
-        num_warps=_warps(constants),
-    )
+    for of_B, rows, gate, other, kept, drows in ((True, x, None, C, adjoints, dB), (False, grad_out, z, B, states, dC)):
+        launch(
+            row_gradients,
+            batch * chunks * groups * parts * deep,
+            x.device,
+            *(rows, gate, dt, other, A, dt_bias, kept, pairs, drows),
+            *(*rows.stride()[:3], *_strides(gate), *other.stride()[:3], *sizes, deep, parts, repeats),
+            **options,
+            OF_B=of_B,
+        )
     dA, dB, dC = dA.sum((0, 1)), dB.sum(0), dC.sum(0)
     dD = None if D is None else dD.sum((0, 1) if D.dim() == 2 else (0, 1, 3))
     dbias = None if dt_bias is None else dbias.sum((0, 1))
@@ -127,16 +149,12 @@ def _constants(x: Tensor, B: Tensor, reverse: bool, softplus: bool) -> dict[str,
     """What kernels are compiled for: tiles of at least 16, which is the least that tensor cores take."""
     return {
         "Q": CHUNK,
-        "WIDTH": max(16, power_of_two(x.shape[3])),
+        "WIDTH": min(64, max(16, power_of_two(x.shape[3]))),
         "STATES": min(64, max(16, power_of_two(B.shape[3]))),
         "DIRECTION": int(reverse),
         "SOFTPLUS": softplus,
         "PRECISION": "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32",
     }
-
-
-def _warps(constants: dict[str, object]) -> int:
-    return 8 if constants["WIDTH"] > 64 else 4
 
 
 def _strides(x: Tensor | None) -> tuple[int, ...]:
@@ -160,7 +178,8 @@ def _multiply(B: Tensor, C: Tensor, constants: dict[str, object]) -> Tensor:
         B.device,
         *(B, C, products, *B.stride()[:3], *C.stride()[:3], length, groups, chunks, states),
         **used,
-        num_warps=4,
+        num_warps=_WARPS,
+        num_stages=1,
     )
     return products
 
@@ -179,18 +198,19 @@ def _gain_and_pass(
 ) -> Tensor:
     """States that enter the chunks, or adjoints of those that leave them, (B, chunks, H, P, N); fills ``final``."""
     (batch, length, heads, width), (groups, states_) = x.shape, rows.shape[2:]
-    chunks, pieces = -(-length // CHUNK), -(-states_ // constants["STATES"])
+    chunks, wide, deep = -(-length // CHUNK), -(-width // constants["WIDTH"]), -(-states_ // constants["STATES"])
     states = torch.empty((batch, chunks, heads, width, states_), dtype=torch.float32, device=x.device)
     totals = torch.empty((batch, chunks, heads), dtype=torch.float32, device=x.device)
     launch(
         outer_products,
-        batch * chunks * heads * pieces,
+        batch * chunks * heads * wide * deep,
         x.device,
         *(x, gate, dt, rows, A, dt_bias, states, totals, *x.stride()[:3], *_strides(gate), *rows.stride()[:3]),
-        *(length, heads, heads // groups, chunks, width, states_, pieces),
+        *(length, heads, heads // groups, chunks, width, states_, wide, deep),
         **constants,
         ADJOINT=adjoint,
-        num_warps=_warps(constants),
+        num_warps=_WARPS,
+        num_stages=1,
     )
     blocks = -(-width * states_ // _PASSED)
     launch(

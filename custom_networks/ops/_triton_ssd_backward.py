@@ -1,8 +1,9 @@
 """Triton kernels of the state-space dual scan, backward: the same chunks, without atomics.
 
-The adjoint of the states passes from chunk to chunk as the states do, by the forward kernels. Then
-``step_gradients`` has all that belongs to one head of one chunk, and ``row_gradients`` the sums over heads that are the
-gradients of B and C.
+The adjoint of the states passes from chunk to chunk as the states do, by the forward kernels. Then, for each head of
+each chunk, ``output_gradients`` looks at what entered the chunk, ``input_gradients`` at what leaves it, and
+``decay_gradients`` at the pairs of its steps; ``row_gradients`` sums over the heads of a group what B and C owe. Each
+has few tiles in registers; together they would not fit.
 
 Source: the transposed products of Mamba-2, Dao and Gu 2024, section 6. Deviations: the gradient of a decay is summed
 over the pairs of steps that it lies between, so that nothing large cancels; no atomics, hence the same bits in every
@@ -19,24 +20,221 @@ from custom_networks.ops._triton_ssd_forward import between, decays, to_end
 
 
 @triton.jit
-def step_gradients(
+def gated(grad, z, at, grad_t, z_t, columns, inside):
+    """A tile of the gradient before the gate; grad and z point at the tile's first row."""
+    g = tl.load(grad + (at * grad_t + columns), mask=inside, other=0.0).to(tl.float32)
+    if z is not None:
+        gate = tl.load(z + (at * z_t + columns), mask=inside, other=0.0).to(tl.float32)
+        g *= gate * sigmoid(gate)
+    return g
+
+
+@triton.jit
+def output_gradients(
     grad,
     x,
     z,
     dt,
-    B,
     C,
     A,
     D,
     bias,
     products,
     states,
+    dz,
+    seen,
+    grad_b,
+    grad_t,
+    grad_h,
+    x_b,
+    x_t,
+    x_h,
+    z_b,
+    z_t,
+    z_h,
+    C_b,
+    C_t,
+    C_g,
+    length,
+    heads,
+    per_group,
+    chunks,
+    P,
+    N,
+    wide,
+    Q: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STATES: tl.constexpr,
+    DIRECTION: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Gradient dz (B, L, H, P) of the gate, if there is one, and what the output owes to the state that enters.
+
+    That is seen (wide, B, L, H), one part for each tile of P. Other shapes as in the forward kernels.
+    """
+    program = tl.program_id(0)
+    h = (program // wide) % heads
+    chunk = (program // wide // heads) % chunks
+    b = (program // wide // heads // chunks).to(tl.int64)
+    batch = tl.num_programs(0) // wide // heads // chunks
+    g, groups = h // per_group, heads // per_group
+    row, sign = first_row(length, b * 0, DIRECTION)
+    row += sign * chunk * Q
+    left = length - chunk * Q
+    dt += (b * length + row) * heads
+    raw, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+    p, n = (program % wide) * WIDTH + tl.arange(0, WIDTH), tl.arange(0, STATES)
+    step = tl.arange(0, Q)
+    at = (sign * step)[:, None]
+    here = (step < left)[:, None]
+    inside = here & (p < P)[None, :]
+
+    entering = tl.zeros((Q, WIDTH), tl.float32)
+    C += b * C_b + g * C_g + row * C_t
+    states += ((b * chunks + chunk) * heads + h) * P * N
+    for start in range(0, N, STATES):
+        some = n < N - start
+        rows = tl.load(C + start + (at * C_t + n[None, :]), mask=here & some[None, :], other=0.0).to(tl.float32)
+        fits = some[:, None] & (p < P)[None, :]
+        state = tl.load(states + start + (p[None, :] * N + n[:, None]), mask=fits, other=0.0)
+        entering = tl.dot(rows, state, entering, input_precision=PRECISION)
+    entering *= tl.exp2(tl.cumsum(log, 0))[:, None]
+    grad += b * grad_b + h * grad_h + row * grad_t
+    if z is not None:
+        z += b * z_b + h * z_h + row * z_t
+    gy = gated(grad, z, at, grad_t, z_t, p[None, :], inside)
+    seen += (((program % wide) * batch + b) * length + row) * heads + h
+    tl.store(seen + sign * step * heads, tl.sum(gy * entering, 1), mask=step < left)
+    if z is not None:
+        x += b * x_b + h * x_h + row * x_t
+        now = tl.load(x + (at * x_t + p[None, :]), mask=inside, other=0.0).to(tl.float32)
+        products += ((b * chunks + chunk) * groups + g) * Q * Q
+        mixed = tl.load(products + (step[:, None] * Q + step[None, :])) * between(log, Q) * size[None, :]
+        y = tl.dot(mixed, now, entering, input_precision=PRECISION)
+        if D is not None:
+            y += tl.load(D + h * P + p, mask=p < P, other=0.0)[None, :] * now
+        gate = tl.load(z + (at * z_t + p[None, :]), mask=inside, other=0.0).to(tl.float32)
+        open_ = sigmoid(gate)
+        slope = tl.load(grad + (at * grad_t + p[None, :]), mask=inside, other=0.0).to(tl.float32)
+        slope *= y * open_ * (1.0 + gate * (1.0 - open_))
+        dz += ((b * length + row) * heads + h) * P
+        tl.store(dz + (at * heads * P + p[None, :]), slope.to(dz.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def input_gradients(
+    grad,
+    x,
+    z,
+    dt,
+    B,
+    A,
+    D,
+    bias,
+    products,
     adjoints,
     dx,
-    dz,
+    dD,
+    given,
+    owed,
+    grad_b,
+    grad_t,
+    grad_h,
+    x_b,
+    x_t,
+    x_h,
+    z_b,
+    z_t,
+    z_h,
+    B_b,
+    B_t,
+    B_g,
+    length,
+    heads,
+    per_group,
+    chunks,
+    P,
+    N,
+    wide,
+    Q: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STATES: tl.constexpr,
+    DIRECTION: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Gradients dx (B, L, H, P), and dD (B, chunks, H, P) of each chunk; adjoints (B, chunks, H, P, N).
+
+    Also what the state that leaves owes to each step, ``given``, and the product of x with the gradient of its product
+    with the step size, ``owed``: (wide, B, L, H), one part for each tile of P.
+    """
+    program = tl.program_id(0)
+    h = (program // wide) % heads
+    chunk = (program // wide // heads) % chunks
+    b = (program // wide // heads // chunks).to(tl.int64)
+    batch = tl.num_programs(0) // wide // heads // chunks
+    g, groups = h // per_group, heads // per_group
+    row, sign = first_row(length, b * 0, DIRECTION)
+    row += sign * chunk * Q
+    left = length - chunk * Q
+    dt += (b * length + row) * heads
+    raw, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+    weight = to_end(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+    p, n = (program % wide) * WIDTH + tl.arange(0, WIDTH), tl.arange(0, STATES)
+    step = tl.arange(0, Q)
+    at = (sign * step)[:, None]
+    here = (step < left)[:, None]
+    inside = here & (p < P)[None, :]
+    of_chunk = (b * chunks + chunk) * heads + h
+
+    slope = tl.zeros((Q, WIDTH), tl.float32)
+    B += b * B_b + g * B_g + row * B_t
+    adjoints += of_chunk * P * N
+    for start in range(0, N, STATES):
+        some = n < N - start
+        rows = tl.load(B + start + (at * B_t + n[None, :]), mask=here & some[None, :], other=0.0).to(tl.float32)
+        fits = some[:, None] & (p < P)[None, :]
+        adjoint = tl.load(adjoints + start + (p[None, :] * N + n[:, None]), mask=fits, other=0.0)
+        slope = tl.dot(rows, adjoint, slope, input_precision=PRECISION)
+    slope *= weight[:, None]
+    x += b * x_b + h * x_h + row * x_t
+    now = tl.load(x + (at * x_t + p[None, :]), mask=inside, other=0.0).to(tl.float32)
+    rows_out = (((program % wide) * batch + b) * length + row) * heads + h
+    tl.store(given + rows_out + sign * step * heads, size * tl.sum(now * slope, 1), mask=step < left)
+    grad += b * grad_b + h * grad_h + row * grad_t
+    if z is not None:
+        z += b * z_b + h * z_h + row * z_t
+    gy = gated(grad, z, at, grad_t, z_t, p[None, :], inside)
+    products += ((b * chunks + chunk) * groups + g) * Q * Q
+    mixed = tl.load(products + (step[:, None] * Q + step[None, :])) * between(log, Q)
+    slope = tl.dot(tl.trans(mixed), gy, slope, input_precision=PRECISION)
+    tl.store(owed + rows_out + sign * step * heads, tl.sum(now * slope, 1), mask=step < left)
+    slope *= size[:, None]
+    if D is not None:
+        slope += tl.load(D + h * P + p, mask=p < P, other=0.0)[None, :] * gy
+        tl.store(dD + of_chunk * P + p, tl.sum(gy * now, 0), mask=p < P)
+    dx += ((b * length + row) * heads + h) * P
+    tl.store(dx + (at * heads * P + p[None, :]), slope.to(dx.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def decay_gradients(
+    grad,
+    x,
+    z,
+    dt,
+    A,
+    bias,
+    products,
+    states,
+    adjoints,
+    seen,
+    given,
+    owed,
+    pairs,
     ddt,
     dA,
-    dD,
     dbias,
     grad_b,
     grad_t,
@@ -47,190 +245,175 @@ def step_gradients(
     z_b,
     z_t,
     z_h,
-    B_b,
-    B_t,
-    B_g,
-    C_b,
-    C_t,
-    C_g,
     length,
     heads,
     per_group,
     chunks,
     P,
     N,
+    wide,
     Q: tl.constexpr,
     WIDTH: tl.constexpr,
-    STATES: tl.constexpr,
     DIRECTION: tl.constexpr,
     SOFTPLUS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Gradients of x, z, dt, A, D and dt_bias from one head of one chunk.
+    """Gradients ddt (B, L, H), and dA and dbias (B, chunks, H) of each chunk.
 
-    Shapes as in the forward kernels; dx, dz (B, L, H, P) and ddt (B, L, H), dense; parts dA, dbias (B, chunks, H) and
-    dD (B, chunks, H, P); adjoints (B, chunks, H, P, N), of the states that leave the chunks.
+    Also pairs (B, chunks, H, Q, Q), the gradient of the products of C and B.
     """
     program = tl.program_id(0)
     h = program % heads
     chunk = (program // heads) % chunks
     b = (program // heads // chunks).to(tl.int64)
+    batch = tl.num_programs(0) // heads // chunks
     g, groups = h // per_group, heads // per_group
     of_chunk = (b * chunks + chunk) * heads + h
     row, sign = first_row(length, b * 0, DIRECTION)
-    at, here, raw, size, log = decays(dt, A, bias, b, h, chunk * Q, row, sign, length, heads, Q, SOFTPLUS)
-    from_start = tl.exp2(tl.cumsum(log, 0))
-    weight = to_end(dt, A, bias, b, h, chunk * Q, row, sign, length, heads, Q, SOFTPLUS)
-    p, n = tl.arange(0, WIDTH), tl.arange(0, STATES)
-    inside = here[:, None] & (p < P)[None, :]
+    row += sign * chunk * Q
+    left = length - chunk * Q
+    dt += (b * length + row) * heads
+    raw, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+    step = tl.arange(0, Q)
+    i, j = step[:, None], step[None, :]
+    at, here = sign * i, i < left
 
-    # What enters the chunk, seen by its steps, and what its steps give to the state that leaves it.
-    entering = tl.zeros((Q, WIDTH), tl.float32)
-    leaving = tl.zeros((Q, WIDTH), tl.float32)
-    across = tl.zeros((STATES,), tl.float32)
-    B += b * B_b + g * B_g
-    C += b * C_b + g * C_g
-    for start in range(0, N, STATES):
-        left = n < N - start
-        of_rows = here[:, None] & left[None, :]
-        of_states = left[:, None] & (p < P)[None, :]
-        place = of_chunk * P * N + start + p[None, :] * N + n[:, None]
-        state = tl.load(states + place, mask=of_states, other=0.0)
-        adjoint = tl.load(adjoints + place, mask=of_states, other=0.0)
-        of_C = tl.load(C + start + at[:, None] * C_t + n[None, :], mask=of_rows, other=0.0).to(tl.float32)
-        entering = tl.dot(of_C, state, entering, input_precision=PRECISION)
-        of_B = tl.load(B + start + at[:, None] * B_t + n[None, :], mask=of_rows, other=0.0).to(tl.float32)
-        leaving = tl.dot(of_B, adjoint, leaving, input_precision=PRECISION)
-        across += tl.sum(state * adjoint, 1)
-    entering *= from_start[:, None]
-    leaving *= weight[:, None]
-
-    now = tl.load(x + b * x_b + h * x_h + at[:, None] * x_t + p[None, :], mask=inside, other=0.0).to(tl.float32)
-    gy = tl.load(grad + b * grad_b + h * grad_h + at[:, None] * grad_t + p[None, :], mask=inside, other=0.0)
-    gy = gy.to(tl.float32)
-    i, j = tl.arange(0, Q)[:, None], tl.arange(0, Q)[None, :]
-    link = between(log, Q)
-    mixed = tl.load(products + (((b * chunks + chunk) * groups + g) * Q + i) * Q + j) * link
-    dense = ((b * length + at[:, None]) * heads + h) * P + p[None, :]
-    skip = tl.load(D + h * P + p, mask=p < P, other=0.0)[None, :] if D is not None else 0.0
+    x += b * x_b + h * x_h + row * x_t
+    grad += b * grad_b + h * grad_h + row * grad_t
     if z is not None:
-        y = tl.dot(mixed * size[None, :], now, entering, input_precision=PRECISION) + skip * now
-        gate = tl.load(z + b * z_b + h * z_h + at[:, None] * z_t + p[None, :], mask=inside, other=0.0).to(tl.float32)
-        open_ = sigmoid(gate)
-        slope = gy * y * open_ * (1.0 + gate * (1.0 - open_))
-        tl.store(dz + dense, slope.to(dz.dtype.element_ty), mask=inside)
-        gy *= gate * open_
-    seen = tl.sum(gy * entering, 1)
-    given = tl.sum(now * leaving, 1) * size
-    # Of the pairs of steps j < i, what the gradient owes to their decay; a decay lies between the pairs around it.
-    pairs = tl.dot(gy, tl.trans(now), input_precision=PRECISION) * size[None, :] * mixed
-    later = tl.where(i <= j, 1.0, 0.0)
-    around = tl.dot(later, tl.where(i > j, pairs, 0.0), input_precision=PRECISION)
-    dlog = tl.sum(tl.where(j < i, around + given[None, :], 0.0), 1) + tl.sum(tl.where(j >= i, seen[None, :], 0.0), 1)
-    dlog += tl.exp2(tl.sum(log, 0)) * tl.sum(across, 0)
+        z += b * z_b + h * z_h + row * z_t
+    met = tl.zeros((Q, Q), tl.float32)
+    rows_in = (b * length + row) * heads + h + sign * step * heads
+    before = tl.zeros((Q,), tl.float32)
+    after = tl.zeros((Q,), tl.float32)
+    slope = tl.zeros((Q,), tl.float32)
+    for tile in range(wide):
+        p = tile * WIDTH + tl.arange(0, WIDTH)
+        inside = here & (p < P)[None, :]
+        gy = gated(grad, z, at, grad_t, z_t, p[None, :], inside)
+        now = tl.load(x + (at * x_t + p[None, :]), mask=inside, other=0.0).to(tl.float32)
+        met = tl.dot(gy, tl.trans(now), met, input_precision=PRECISION)
+        before += tl.load(seen + rows_in, mask=step < left, other=0.0)
+        after += tl.load(given + rows_in, mask=step < left, other=0.0)
+        slope += tl.load(owed + rows_in, mask=step < left, other=0.0)
+        rows_in += batch * length * heads
+    met *= size[None, :] * between(log, Q)
+    place = i * Q + j
+    tl.store(pairs + of_chunk * Q * Q + place, met)
 
-    leaving = tl.dot(tl.trans(mixed), gy, leaving, input_precision=PRECISION)
-    tl.store(dx + dense, (size[:, None] * leaving + skip * gy).to(dx.dtype.element_ty), mask=inside)
-    slope = tl.sum(now * leaving, 1) + tl.load(A + h) * dlog
+    # Of the pairs of steps j < i, what the gradient owes to their decay; a decay lies between the pairs around it.
+    met *= tl.load(products + ((b * chunks + chunk) * groups + g) * Q * Q + place)
+    around = tl.dot(tl.where(i <= j, 1.0, 0.0), tl.where(i > j, met, 0.0), input_precision=PRECISION)
+    dlog = tl.sum(tl.where(j < i, around + after[None, :], 0.0), 1)
+    dlog += tl.sum(tl.where(j >= i, before[None, :], 0.0), 1)
+    across = tl.zeros((16 * Q,), tl.float32)
+    for start in range(0, P * N, 16 * Q):
+        index = start + tl.arange(0, 16 * Q)
+        state = tl.load(states + of_chunk * P * N + index, mask=index < P * N, other=0.0)
+        across += state * tl.load(adjoints + of_chunk * P * N + index, mask=index < P * N, other=0.0)
+    dlog += tl.exp2(tl.sum(log, 0)) * tl.sum(across, 0)
+    slope += tl.load(A + h) * dlog
     if SOFTPLUS:
         slope *= sigmoid(raw)
-    slope = tl.where(here, slope, 0.0)
-    tl.store(ddt + (b * length + at) * heads + h, slope, mask=here)
+    slope = tl.where(step < left, slope, 0.0)
+    tl.store(ddt + (b * length + row) * heads + h + sign * step * heads, slope, mask=step < left)
     tl.store(dA + of_chunk, tl.sum(size * dlog, 0))
     if bias is not None:
         tl.store(dbias + of_chunk, tl.sum(slope, 0))
-    if D is not None:
-        tl.store(dD + of_chunk * P + p, tl.sum(gy * now, 0), mask=p < P)
 
 
 @triton.jit
 def row_gradients(
-    grad,
     x,
     z,
     dt,
-    B,
-    C,
+    rows,
     A,
     bias,
     states,
-    adjoints,
-    dB,
-    dC,
-    grad_b,
-    grad_t,
-    grad_h,
+    pairs,
+    drows,
     x_b,
     x_t,
     x_h,
     z_b,
     z_t,
     z_h,
-    B_b,
-    B_t,
-    B_g,
-    C_b,
-    C_t,
-    C_g,
+    rows_b,
+    rows_t,
+    rows_g,
     length,
     heads,
     per_group,
     chunks,
     P,
     N,
-    pieces,
+    deep,
     parts,
     repeats,
-    batch,
     Q: tl.constexpr,
     WIDTH: tl.constexpr,
     STATES: tl.constexpr,
     DIRECTION: tl.constexpr,
     SOFTPLUS: tl.constexpr,
+    OF_B: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Parts dB and dC (parts, B, L, G, N) from ``repeats`` heads of a group in one chunk, ``STATES`` columns."""
+    """Parts (parts, B, L, G, N) of the gradient of C, or of B, from ``repeats`` heads of a group in one chunk.
+
+    Of C: x is the output's gradient, ``rows`` is B, ``states`` are those that enter the chunks. ``OF_B``: x is the
+    input, ``z`` is None, ``rows`` is C, ``states`` are the adjoints of those that leave.
+    """
     program = tl.program_id(0)
     groups = heads // per_group
-    piece = program % pieces
-    part = (program // pieces) % parts
-    g = (program // pieces // parts) % groups
-    chunk = (program // pieces // parts // groups) % chunks
-    b = (program // pieces // parts // groups // chunks).to(tl.int64)
+    n = program % deep * STATES + tl.arange(0, STATES)
+    part = (program // deep) % parts
+    g = (program // deep // parts) % groups
+    chunk = (program // deep // parts // groups) % chunks
+    b = (program // deep // parts // groups // chunks).to(tl.int64)
+    batch = tl.num_programs(0) // deep // parts // groups // chunks
     row, sign = first_row(length, b * 0, DIRECTION)
-    p, n = tl.arange(0, WIDTH), piece * STATES + tl.arange(0, STATES)
-    at = row + sign * (chunk * Q + tl.arange(0, Q))
-    here = chunk * Q + tl.arange(0, Q) < length
-    inside = here[:, None] & (p < P)[None, :]
-    of_states = (p < P)[:, None] & (n < N)[None, :]
+    row += sign * chunk * Q
+    left = length - chunk * Q
+    step = tl.arange(0, Q)
+    at = (sign * step)[:, None]
+    here = (step < left)[:, None]
+    dt += (b * length + row) * heads
+    x += b * x_b + row * x_t
+    if z is not None:
+        z += b * z_b + row * z_t
+    of_chunk = (b * chunks + chunk) * heads
 
-    pairs = tl.zeros((Q, Q), tl.float32)
-    of_B = tl.zeros((Q, STATES), tl.float32)
-    of_C = tl.zeros((Q, STATES), tl.float32)
+    total = tl.zeros((Q, STATES), tl.float32)
     for repeat in range(repeats):
         # A part may have fewer heads than others; a head too many adds nothing.
         inner = part * repeats + repeat
         h = g * per_group + tl.minimum(inner, per_group - 1)
-        used = inside & (p[None, :] < tl.where(inner < per_group, P, 0))
-        _, _, _, size, log = decays(dt, A, bias, b, h, chunk * Q, row, sign, length, heads, Q, SOFTPLUS)
-        weight = size * to_end(dt, A, bias, b, h, chunk * Q, row, sign, length, heads, Q, SOFTPLUS)
-        now = tl.load(x + b * x_b + h * x_h + at[:, None] * x_t + p[None, :], mask=used, other=0.0).to(tl.float32)
-        gy = tl.load(grad + b * grad_b + h * grad_h + at[:, None] * grad_t + p[None, :], mask=used, other=0.0)
-        gy = gy.to(tl.float32)
-        if z is not None:
-            gate = tl.load(z + b * z_b + h * z_h + at[:, None] * z_t + p[None, :], mask=used, other=0.0).to(tl.float32)
-            gy *= gate * sigmoid(gate)
-        pairs += tl.dot(gy, tl.trans(now), input_precision=PRECISION) * size[None, :] * between(log, Q)
-        place = (((b * chunks + chunk) * heads + h) * P + p[:, None]) * N + n[None, :]
-        state = tl.load(states + place, mask=of_states, other=0.0)
-        of_C = tl.dot(gy * tl.exp2(tl.cumsum(log, 0))[:, None], state, of_C, input_precision=PRECISION)
-        adjoint = tl.load(adjoints + place, mask=of_states, other=0.0)
-        of_B = tl.dot(now * weight[:, None], adjoint, of_B, input_precision=PRECISION)
-    columns = here[:, None] & (n < N)[None, :]
-    rows = tl.load(B + b * B_b + g * B_g + at[:, None] * B_t + n[None, :], mask=columns, other=0.0).to(tl.float32)
-    of_C = tl.dot(pairs, rows, of_C, input_precision=PRECISION)
-    rows = tl.load(C + b * C_b + g * C_g + at[:, None] * C_t + n[None, :], mask=columns, other=0.0).to(tl.float32)
-    of_B = tl.dot(tl.trans(pairs), rows, of_B, input_precision=PRECISION)
-    place = (((part * batch + b) * length + at[:, None]) * groups + g) * N + n[None, :]
-    tl.store(dB + place, of_B, mask=columns)
-    tl.store(dC + place, of_C, mask=columns)
+        last = tl.where(inner < per_group, P, 0)
+        raw, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+        if OF_B:
+            weight = size * to_end(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+        else:
+            weight = tl.exp2(tl.cumsum(log, 0))
+        for first in range(0, P, WIDTH):
+            p = first + tl.arange(0, WIDTH)
+            inside = here & (p < last)[None, :]
+            now = gated(x + h * x_h, z + h * z_h if z is not None else None, at, x_t, z_t, p[None, :], inside)
+            fits = (p < last)[:, None] & (n < N)[None, :]
+            state = tl.load(states + (of_chunk + h) * P * N + (p[:, None] * N + n[None, :]), mask=fits, other=0.0)
+            total = tl.dot(now * weight[:, None], state, total, input_precision=PRECISION)
+    met = tl.zeros((Q, Q), tl.float32)
+    if OF_B:
+        place = step[None, :] * Q + step[:, None]
+    else:
+        place = step[:, None] * Q + step[None, :]
+    for repeat in range(repeats):
+        inner = part * repeats + repeat
+        used = (step < tl.where(inner < per_group, Q, 0))[None, :]
+        met += tl.load(pairs + (of_chunk + g * per_group + inner) * Q * Q + place, mask=used, other=0.0)
+    columns = here & (n < N)[None, :]
+    rows += b * rows_b + g * rows_g + row * rows_t
+    other = tl.load(rows + (at * rows_t + n[None, :]), mask=columns, other=0.0).to(tl.float32)
+    total = tl.dot(met, other, total, input_precision=PRECISION)
+    drows += (((part * batch + b) * length + row) * groups + g) * N
+    tl.store(drows + (at * groups * N + n[None, :]), total, mask=columns)

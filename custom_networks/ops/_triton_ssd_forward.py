@@ -22,28 +22,26 @@ from custom_networks.ops._triton_math import LOG2_E, first_row, sigmoid, step_si
 
 
 @triton.jit
-def decays(dt, A, bias, b, h, begin, row, sign, length, heads, Q: tl.constexpr, SOFTPLUS: tl.constexpr):
-    """Of the Q steps of a chunk: positions, whether they exist, raw step sizes, step sizes, logarithms of decays.
+def decays(dt, A, bias, h, left, sign, heads, Q: tl.constexpr, SOFTPLUS: tl.constexpr):
+    """Of the Q steps of a chunk: raw step sizes, step sizes, logarithms of decays to base 2.
 
-    dt (B, L, H), dense; A, bias (H,); logarithms to base 2. Steps behind the end have size zero.
+    dt points at the first step, head 0; A, bias (H,). Steps behind the ``left`` that are left have size zero.
     """
-    step = begin + tl.arange(0, Q)
-    here = step < length
-    at = row + sign * step
-    raw = tl.load(dt + (b * length + at) * heads + h, mask=here, other=0.0)
+    step = tl.arange(0, Q)
+    raw = tl.load(dt + h + sign * step * heads, mask=step < left, other=0.0)
     if bias is not None:
         raw += tl.load(bias + h)
-    size = tl.where(here, step_size(raw, SOFTPLUS), 0.0)
-    return at, here, raw, size, size * (tl.load(A + h) * LOG2_E)
+    size = tl.where(step < left, step_size(raw, SOFTPLUS), 0.0)
+    return raw, size, size * (tl.load(A + h) * LOG2_E)
 
 
 @triton.jit
-def to_end(dt, A, bias, b, h, begin, row, sign, length, heads, Q: tl.constexpr, SOFTPLUS: tl.constexpr):
-    """Decay of each step of a chunk on the way to the end of the chunk."""
+def to_end(dt, A, bias, h, left, sign, heads, Q: tl.constexpr, SOFTPLUS: tl.constexpr):
+    """Decay of each step of a chunk on the way to the end of the chunk; arguments as of :func:`decays`."""
     # The logarithms of the steps behind, read again one step further: sums of these never cancel.
-    step = begin + 1 + tl.arange(0, Q)
-    behind = (step < length) & (tl.arange(0, Q) < Q - 1)
-    raw = tl.load(dt + (b * length + row + sign * step) * heads + h, mask=behind, other=0.0)
+    step = tl.arange(0, Q) + 1
+    behind = step < tl.minimum(left, Q)
+    raw = tl.load(dt + h + sign * step * heads, mask=behind, other=0.0)
     if bias is not None:
         raw += tl.load(bias + h)
     log = tl.where(behind, step_size(raw, SOFTPLUS), 0.0) * (tl.load(A + h) * LOG2_E)
@@ -84,19 +82,20 @@ def inner_products(
     chunk = (program // groups) % chunks
     b = (program // groups // chunks).to(tl.int64)
     row, sign = first_row(length, b * 0, DIRECTION)
-    step = chunk * Q + tl.arange(0, Q)
-    at = row + sign * step
+    row += sign * chunk * Q
+    step = tl.arange(0, Q)
+    at = sign * step
     n = tl.arange(0, STATES)
     total = tl.zeros((Q, Q), tl.float32)
-    B += b * B_b + g * B_g
-    C += b * C_b + g * C_g
+    B += b * B_b + g * B_g + row * B_t
+    C += b * C_b + g * C_g + row * C_t
     for start in range(0, N, STATES):
-        here = (step < length)[:, None] & (n[None, :] < N - start)
+        here = (step < length - chunk * Q)[:, None] & (n[None, :] < N - start)
         of_B = tl.load(B + start + at[:, None] * B_t + n[None, :], mask=here, other=0.0).to(tl.float32)
         of_C = tl.load(C + start + at[:, None] * C_t + n[None, :], mask=here, other=0.0).to(tl.float32)
         total = tl.dot(of_C, tl.trans(of_B), total, input_precision=PRECISION)
-    place = program.to(tl.int64) * Q * Q + tl.arange(0, Q)[:, None] * Q + tl.arange(0, Q)[None, :]
-    tl.store(products + place, total)
+    products += program.to(tl.int64) * Q * Q
+    tl.store(products + (step[:, None] * Q + step[None, :]), total)
 
 
 @triton.jit
@@ -124,7 +123,8 @@ def outer_products(
     chunks,
     P,
     N,
-    pieces,
+    wide,
+    deep,
     Q: tl.constexpr,
     WIDTH: tl.constexpr,
     STATES: tl.constexpr,
@@ -140,34 +140,42 @@ def outer_products(
 
     ``ADJOINT``: x is a gradient, times ``silu(gate)`` if there is a gate, rows is C, and the sum is what the chunk adds
     to the adjoint of the state that enters it; the weight is the decay from the start.
+
+    A program has one of ``wide`` tiles of P and one of ``deep`` tiles of N.
     """
     program = tl.program_id(0)
-    piece = program % pieces
+    pieces = wide * deep
     h = (program // pieces) % heads
     chunk = (program // pieces // heads) % chunks
     b = (program // pieces // heads // chunks).to(tl.int64)
     row, sign = first_row(length, b * 0, DIRECTION)
-    at, here, raw, size, log = decays(dt, A, bias, b, h, chunk * Q, row, sign, length, heads, Q, SOFTPLUS)
+    row += sign * chunk * Q
+    left = length - chunk * Q
+    dt += (b * length + row) * heads
+    raw, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
     if ADJOINT:
         weight = tl.exp2(tl.cumsum(log, 0))
     else:
-        weight = size * to_end(dt, A, bias, b, h, chunk * Q, row, sign, length, heads, Q, SOFTPLUS)
-    p, n = tl.arange(0, WIDTH), piece * STATES + tl.arange(0, STATES)
+        weight = size * to_end(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+    p = (program % wide) * WIDTH + tl.arange(0, WIDTH)
+    n = (program // wide) % deep * STATES + tl.arange(0, STATES)
+    here = tl.arange(0, Q) < left
+    at = (sign * tl.arange(0, Q))[:, None]
     inside = here[:, None] & (p < P)[None, :]
-    now = tl.load(x + b * x_b + h * x_h + at[:, None] * x_t + p[None, :], mask=inside, other=0.0).to(tl.float32)
+    x += b * x_b + h * x_h + row * x_t
+    now = tl.load(x + (at * x_t + p[None, :]), mask=inside, other=0.0).to(tl.float32)
     if gate is not None:
-        z = tl.load(gate + b * gate_b + h * gate_h + at[:, None] * gate_t + p[None, :], mask=inside, other=0.0)
-        z = z.to(tl.float32)
+        gate += b * gate_b + h * gate_h + row * gate_t
+        z = tl.load(gate + (at * gate_t + p[None, :]), mask=inside, other=0.0).to(tl.float32)
         now *= z * sigmoid(z)
-    rows += b * rows_b + (h // per_group) * rows_g
+    rows += b * rows_b + (h // per_group) * rows_g + row * rows_t
     inside = here[:, None] & (n < N)[None, :]
-    row_now = tl.load(rows + at[:, None] * rows_t + n[None, :], mask=inside, other=0.0).to(tl.float32)
+    row_now = tl.load(rows + (at * rows_t + n[None, :]), mask=inside, other=0.0).to(tl.float32)
     gained = tl.dot(tl.trans(now * weight[:, None]), row_now, input_precision=PRECISION)
     of_chunk = (b * chunks + chunk) * heads + h
     fits = (p < P)[:, None] & (n < N)[None, :]
-    tl.store(states + (of_chunk * P + p[:, None]) * N + n[None, :], gained, mask=fits)
-    if piece == 0:
-        tl.store(totals + of_chunk, tl.sum(log, 0))
+    tl.store(states + of_chunk * P * N + (p[:, None] * N + n[None, :]), gained, mask=fits)
+    tl.store(totals + of_chunk, tl.sum(log, 0), mask=program % pieces == 0)
 
 
 @triton.jit
@@ -236,6 +244,7 @@ def outputs(
     chunks,
     P,
     N,
+    wide,
     Q: tl.constexpr,
     WIDTH: tl.constexpr,
     STATES: tl.constexpr,
@@ -243,36 +252,43 @@ def outputs(
     SOFTPLUS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Output (B, L, H, P), dense, of one head of one chunk; D (H, P), other shapes as above."""
+    """Output (B, L, H, P), dense, of one of ``wide`` tiles of one head of one chunk; D (H, P), other shapes as above."""
     program = tl.program_id(0)
-    h = program % heads
-    chunk = (program // heads) % chunks
-    b = (program // heads // chunks).to(tl.int64)
+    h = (program // wide) % heads
+    chunk = (program // wide // heads) % chunks
+    b = (program // wide // heads // chunks).to(tl.int64)
     g, groups = h // per_group, heads // per_group
     row, sign = first_row(length, b * 0, DIRECTION)
-    at, here, raw, size, log = decays(dt, A, bias, b, h, chunk * Q, row, sign, length, heads, Q, SOFTPLUS)
-    p, n = tl.arange(0, WIDTH), tl.arange(0, STATES)
-    inside = here[:, None] & (p < P)[None, :]
-    now = tl.load(x + b * x_b + h * x_h + at[:, None] * x_t + p[None, :], mask=inside, other=0.0).to(tl.float32)
+    row += sign * chunk * Q
+    left = length - chunk * Q
+    dt += (b * length + row) * heads
+    raw, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+    p, n = (program % wide) * WIDTH + tl.arange(0, WIDTH), tl.arange(0, STATES)
+    step = tl.arange(0, Q)
+    at = (sign * step)[:, None]
+    here = (step < left)[:, None]
+    inside = here & (p < P)[None, :]
 
     y = tl.zeros((Q, WIDTH), tl.float32)
-    C += b * C_b + g * C_g
+    C += b * C_b + g * C_g + row * C_t
     states += ((b * chunks + chunk) * heads + h) * P * N
     for start in range(0, N, STATES):
-        left = n < N - start
-        of_C = tl.load(C + start + at[:, None] * C_t + n[None, :], mask=here[:, None] & left[None, :], other=0.0).to(
-            tl.float32
-        )
-        enters = tl.load(states + start + p[None, :] * N + n[:, None], mask=left[:, None] & (p < P)[None, :], other=0.0)
-        y = tl.dot(of_C, enters, y, input_precision=PRECISION)
+        some = n < N - start
+        rows = tl.load(C + start + (at * C_t + n[None, :]), mask=here & some[None, :], other=0.0).to(tl.float32)
+        fits = some[:, None] & (p < P)[None, :]
+        enters = tl.load(states + start + (p[None, :] * N + n[:, None]), mask=fits, other=0.0)
+        y = tl.dot(rows, enters, y, input_precision=PRECISION)
     y *= tl.exp2(tl.cumsum(log, 0))[:, None]
-    place = (((b * chunks + chunk) * groups + g) * Q + tl.arange(0, Q)[:, None]) * Q + tl.arange(0, Q)[None, :]
-    mixed = tl.load(products + place) * between(log, Q) * size[None, :]
+    products += ((b * chunks + chunk) * groups + g) * Q * Q
+    mixed = tl.load(products + (step[:, None] * Q + step[None, :])) * between(log, Q) * size[None, :]
+    x += b * x_b + h * x_h + row * x_t
+    now = tl.load(x + (at * x_t + p[None, :]), mask=inside, other=0.0).to(tl.float32)
     y = tl.dot(mixed, now, y, input_precision=PRECISION)
     if D is not None:
         y += tl.load(D + h * P + p, mask=p < P, other=0.0)[None, :] * now
     if z is not None:
-        gate = tl.load(z + b * z_b + h * z_h + at[:, None] * z_t + p[None, :], mask=inside, other=0.0).to(tl.float32)
+        z += b * z_b + h * z_h + row * z_t
+        gate = tl.load(z + (at * z_t + p[None, :]), mask=inside, other=0.0).to(tl.float32)
         y *= gate * sigmoid(gate)
-    place = ((b * length + at[:, None]) * heads + h) * P + p[None, :]
-    tl.store(out + place, y.to(out.dtype.element_ty), mask=inside)
+    out += ((b * length + row) * heads + h) * P
+    tl.store(out + (at * heads * P + p[None, :]), y.to(out.dtype.element_ty), mask=inside)
