@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -89,9 +90,9 @@ class MaskedAutoencoder(nn.Module):
         table = resample_table(sincos_table(first, width, prefix), first, self.grid)
         return nn.Parameter(table, requires_grad=False)
 
-    def _stack_arguments(self, tokens: torch.Tensor, prefix: int, keep: torch.Tensor | None) -> tuple:
-        """What a stack needs beside the tokens: ``prefix`` class tokens, then all patches or those in ``keep``."""
-        return ()
+    def _stack_arguments(self, stack: nn.Module, tokens: torch.Tensor, keep: torch.Tensor | None) -> dict[str, Any]:
+        """What a stack needs beside tokens of all patches, or of those in ``keep``, after the class token."""
+        return {}
 
     def _mask(self, image: torch.Tensor, noise: torch.Tensor | None, mask_ratio: float | None) -> PatchMask:
         if noise is None:
@@ -123,7 +124,7 @@ class MaskedAutoencoder(nn.Module):
             Normalized tokens (B, K, C), class token in front if there is one, and the mask.
         """
         tokens, mask = self._visible(image, noise, mask_ratio)
-        return self.encoder(tokens, *self._stack_arguments(tokens, self.prefix, mask.keep)), mask
+        return self.encoder(tokens, **self._stack_arguments(self.encoder, tokens, mask.keep)), mask
 
     def token_features(
         self,
@@ -146,8 +147,8 @@ class MaskedAutoencoder(nn.Module):
             (B, L, C) in raster order, zeros at hidden patches, class token left out; and the mask.
         """
         tokens, mask = self._visible(image, noise, mask_ratio)
-        extra = self._stack_arguments(tokens, self.prefix, mask.keep)
-        kept = self.encoder.representation(tokens, *extra, source=source, blocks=blocks)[:, self.prefix :]
+        extra = self._stack_arguments(self.encoder, tokens, mask.keep)
+        kept = self.encoder.representation(tokens, source=source, blocks=blocks, **extra)[:, self.prefix :]
         return restore_tokens(kept, kept.new_zeros(1, 1, kept.shape[-1]), mask.restore), mask
 
     def decode(self, latent: torch.Tensor, mask: PatchMask) -> torch.Tensor:
@@ -156,7 +157,7 @@ class MaskedAutoencoder(nn.Module):
         first, kept = tokens[:, : self.decoder_prefix], tokens[:, self.decoder_prefix :]
         tokens = torch.cat([first, restore_tokens(kept, self.mask_token, mask.restore)], dim=1)
         tokens = tokens + self.decoder_position_embedding
-        tokens = self.decoder(tokens, *self._stack_arguments(tokens, self.decoder_prefix, None))
+        tokens = self.decoder(tokens, **self._stack_arguments(self.decoder, tokens, None))
         return self.prediction_head(tokens[:, self.decoder_prefix :])
 
     def forward(

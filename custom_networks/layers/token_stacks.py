@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+
+from custom_networks.layers.reading_order import ReadingOrder, transposed_order
 from custom_networks.layers.residual_stack import ResidualStack
 from custom_networks.layers.vit_block import ViTStack
 
@@ -34,3 +38,36 @@ def token_stack(kind: str, width: int, depth: int, num_heads: int, **options: An
     if kind == "vit":
         return ViTStack(width, depth, num_heads, **options)
     return ResidualStack(width, depth, **options)
+
+
+def reading_order(
+    stack: ViTStack | ResidualStack,
+    tokens: torch.Tensor,
+    grid: Sequence[int],
+    class_places: Sequence[int] = (),
+    keep: torch.Tensor | None = None,
+) -> ReadingOrder | None:
+    """How every second block of a stack reads the tokens; None for stacks that do not alternate.
+
+    Args:
+        stack: of state-space blocks or others.
+        tokens: (B, L, C), for their device.
+        grid: patches along every axis.
+        class_places: where class tokens stand in the sequence.
+        keep: raster indices of the patches in the sequence; None for all.
+    """
+    if not getattr(stack, "alternating", False):
+        return None
+    return transposed_order(grid, tokens.device, class_places, keep)
+
+
+def stack_features(
+    stack: ViTStack | ResidualStack,
+    tokens: torch.Tensor,
+    grid: Sequence[int],
+    keep: torch.Tensor | None = None,
+    blocks: int | None = None,
+) -> torch.Tensor:
+    """Tokens (B, L, C) of a stack without class token after its first ``blocks`` blocks, not normalized."""
+    order = reading_order(stack, tokens, grid, keep=keep)
+    return stack.features(tokens, blocks) if order is None else stack.features(tokens, blocks, order)

@@ -16,7 +16,7 @@ from custom_networks.layers.conv_tokens import ConvTokens
 from custom_networks.layers.initialization import initialize_as_autoencoder, shrink_mixer_outputs
 from custom_networks.layers.masked_autoencoder import MaskedAutoencoder
 from custom_networks.layers.random_masking import PatchMask, restore_tokens, take_tokens
-from custom_networks.layers.token_stacks import stack_options, token_stack
+from custom_networks.layers.token_stacks import reading_order, stack_features, stack_options, token_stack
 
 
 class ConvMAE(MaskedAutoencoder):
@@ -100,6 +100,10 @@ class ConvMAE(MaskedAutoencoder):
         shrink_mixer_outputs(self.encoder, depths[-1])
         shrink_mixer_outputs(self.decoder, decoder_depth)
 
+    def _stack_arguments(self, stack: nn.Module, tokens: torch.Tensor, keep: torch.Tensor | None) -> dict[str, Any]:
+        order = reading_order(stack, tokens, self.grid, keep=keep)
+        return {} if order is None else {"order": order}
+
     def _visible_parts(
         self, image: torch.Tensor, noise: torch.Tensor | None, mask_ratio: float | None
     ) -> tuple[torch.Tensor, torch.Tensor, PatchMask]:
@@ -124,7 +128,7 @@ class ConvMAE(MaskedAutoencoder):
             Normalized sum of all stages (B, K, C), and the mask.
         """
         tokens, added, mask = self._visible_parts(image, noise, mask_ratio)
-        return self.encoder.norm(self.encoder.features(tokens) + added), mask
+        return self.encoder.norm(stack_features(self.encoder, tokens, self.grid, mask.keep) + added), mask
 
     def token_features(
         self,
@@ -152,6 +156,6 @@ class ConvMAE(MaskedAutoencoder):
         if source not in ("norm", "block"):
             raise ValueError(f"source must be norm or block, got {source!r}")
         tokens, added, mask = self._visible_parts(image, noise, mask_ratio)
-        kept = self.encoder.features(tokens, blocks)
+        kept = stack_features(self.encoder, tokens, self.grid, mask.keep, blocks)
         kept = kept if source == "block" else self.encoder.norm(kept + added)
         return restore_tokens(kept, kept.new_zeros(1, 1, kept.shape[-1]), mask.restore), mask

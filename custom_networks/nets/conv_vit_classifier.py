@@ -16,7 +16,7 @@ from torch import nn
 from custom_networks.layers.conv_tokens import ConvTokens
 from custom_networks.layers.drop_path_rates import drop_path_rates
 from custom_networks.layers.initialization import initialize_as_classifier, shrink_mixer_outputs
-from custom_networks.layers.token_stacks import stack_options, token_stack
+from custom_networks.layers.token_stacks import stack_features, stack_options, token_stack
 
 POOLINGS = ("mean", "first_patch")
 
@@ -93,7 +93,7 @@ class ConvViTClassifier(nn.Module):
 
     def tokens(self, image: torch.Tensor) -> torch.Tensor:
         """Tokens after the last block, (B, L, C), not normalized."""
-        return self.encoder.features(self.patch_embedding(image) + self.position_embedding)
+        return stack_features(self.encoder, self.patch_embedding(image) + self.position_embedding, self.grid)
 
     def token_features(self, image: torch.Tensor, source: str = "block", blocks: int | None = None) -> torch.Tensor:
         """Representations of the patches, (B, L, C) in raster order, for maps.
@@ -108,7 +108,8 @@ class ConvViTClassifier(nn.Module):
         """
         if source not in ("norm", "block"):
             raise ValueError(f"source must be norm or block, got {source!r}")
-        features = self.encoder.features(self.patch_embedding(image) + self.position_embedding, blocks)
+        tokens = self.patch_embedding(image) + self.position_embedding
+        features = stack_features(self.encoder, tokens, self.grid, blocks=blocks)
         return self.encoder.norm(features) if source == "norm" else features
 
     def features(self, image: torch.Tensor) -> torch.Tensor:

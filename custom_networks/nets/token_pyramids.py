@@ -21,7 +21,7 @@ from custom_networks.layers.patch_tokens import PatchTokens, whole_patch_grid
 from custom_networks.layers.residual_stack import ResidualStack
 from custom_networks.layers.rotary import check_rotary, rotation_of
 from custom_networks.layers.sincos_positions import resample_table, sincos_table
-from custom_networks.layers.token_stacks import stack_options, token_stack
+from custom_networks.layers.token_stacks import reading_order, stack_features, stack_options, token_stack
 from custom_networks.layers.vit_block import ViTStack
 
 
@@ -105,7 +105,7 @@ class ConvViTPyramid(nn.Module):
         first, second, tokens = self.patch_embedding.maps(image)
         if self.position_embedding is not None:
             tokens = tokens + self.position_embedding
-        third = self.encoder.features(tokens).transpose(1, 2).unflatten(2, self.grid)
+        third = stack_features(self.encoder, tokens, self.grid).transpose(1, 2).unflatten(2, self.grid)
         return [first, second, third, self.coarsest(third)]
 
 
@@ -258,7 +258,8 @@ class VimPyramid(nn.Module):
         tokens = self.patch_embedding(image)
         grid = whole_patch_grid(image.shape[2:], self.patch_embedding.patch_size)
         tokens = tokens + resample_table(self.position_embedding, self.grid, grid)
-        taps = self.encoder.taps(tokens, self.taps, rotation_of(self.rotary, tokens, grid))
+        rotation, order = rotation_of(self.rotary, tokens, grid), reading_order(self.encoder, tokens, grid)
+        taps = self.encoder.taps(tokens, self.taps, rotation, order)
         return [scale(tap.transpose(1, 2).unflatten(2, grid)) for scale, tap in zip(self.scales, taps, strict=True)]
 
 

@@ -6,6 +6,7 @@ Source: Hu et al. 2024, arXiv:2409.07746; Zhu et al. 2024, "Vision Mamba". Lette
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +14,8 @@ from torch import nn
 from custom_networks.layers.initialization import shrink_mixer_outputs
 from custom_networks.layers.patch_tokens import PatchTokens
 from custom_networks.layers.residual_stack import ResidualStack
-from custom_networks.layers.rotary import Rotation, check_rotary, rotation_of
+from custom_networks.layers.rotary import check_rotary, rotation_of
+from custom_networks.layers.token_stacks import reading_order
 
 POOLINGS = ("mean", "last", "max", "all")
 CLASS_TOKENS = ("none", "front", "middle", "both_ends")
@@ -40,7 +42,7 @@ class VimClassifier(nn.Module):
         dropout: on the tokens before the first block.
         **stack: options of :class:`~custom_networks.layers.residual_stack.ResidualStack`: ``mixer``,
             ``mixer_options``, ``attention_blocks``, ``attention_options``, ``norm``, ``norm_eps``, ``drop_path``,
-            ``rotate_residual``, ``checkpointing``.
+            ``rotate_residual``, ``scan_order``, ``mlp_ratio``, ``checkpointing``.
 
     Raises:
         ValueError: for sizes or options that do not fit together.
@@ -90,7 +92,8 @@ class VimClassifier(nn.Module):
                 nn.init.trunc_normal_(parameter, std=0.02)
         nn.init.zeros_(self.head.bias)
 
-    def _encoder_input(self, image: torch.Tensor) -> tuple[torch.Tensor, Rotation | None]:
+    def _encoder_input(self, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Tokens before the first block, and what the encoder needs beside them."""
         tokens = self.patch_embedding(image)
         for place, token in zip(self.class_places, (self.class_token, self.tail_token), strict=False):
             token = token.to(tokens.dtype).expand(len(tokens), -1, -1)
@@ -98,7 +101,8 @@ class VimClassifier(nn.Module):
         rotation = rotation_of(self.rotary, tokens, self.grid, self.class_places)
         if self.position_embedding is not None:
             tokens = tokens + self.position_embedding
-        return self.dropout(tokens), rotation
+        order = reading_order(self.encoder, tokens, self.grid, self.class_places)
+        return self.dropout(tokens), {"rotation": rotation, "order": order}
 
     def streams(self, image: torch.Tensor, blocks: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Output of a mixer and the residual stream that it saw, (B, sequence, C) each, class tokens included.
@@ -107,11 +111,13 @@ class VimClassifier(nn.Module):
             image: (B, in_channels, *image_size).
             blocks: number of blocks to run; None for all.
         """
-        return self.encoder.streams(*self._encoder_input(image), blocks)
+        tokens, extra = self._encoder_input(image)
+        return self.encoder.streams(tokens, blocks=blocks, **extra)
 
     def tokens(self, image: torch.Tensor) -> torch.Tensor:
         """Normalized tokens after the last block, (B, sequence, C), class tokens included."""
-        return self.encoder(*self._encoder_input(image))
+        tokens, extra = self._encoder_input(image)
+        return self.encoder(tokens, **extra)
 
     def token_features(self, image: torch.Tensor, source: str = "mixer", blocks: int | None = None) -> torch.Tensor:
         """Representations of the patches, (B, L, C) in raster order, for maps; class tokens are left out.
@@ -122,8 +128,8 @@ class VimClassifier(nn.Module):
                 ``representation``.
             blocks: number of blocks to run; None for all.
         """
-        tokens, rotation = self._encoder_input(image)
-        return self.patch_tokens(self.encoder.representation(tokens, rotation, source, blocks))
+        tokens, extra = self._encoder_input(image)
+        return self.patch_tokens(self.encoder.representation(tokens, source=source, blocks=blocks, **extra))
 
     def patch_tokens(self, sequence: torch.Tensor) -> torch.Tensor:
         """Drops the class tokens of a sequence, so that L tokens in raster order remain."""

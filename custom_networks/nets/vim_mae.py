@@ -7,14 +7,17 @@ Space Models", arXiv:2409.07746; Zhu et al. 2024 (Vision Mamba). Letters: B batc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import nn
 
 from custom_networks.layers.initialization import initialize_as_autoencoder, shrink_mixer_outputs
 from custom_networks.layers.masked_autoencoder import MaskedAutoencoder
 from custom_networks.layers.patch_tokens import PatchTokens
 from custom_networks.layers.residual_stack import ResidualStack
-from custom_networks.layers.rotary import Rotation, check_rotary, rotation_of
+from custom_networks.layers.rotary import check_rotary, rotation_of
+from custom_networks.layers.token_stacks import reading_order, token_stack
 
 
 class VimMAE(MaskedAutoencoder):
@@ -44,9 +47,11 @@ class VimMAE(MaskedAutoencoder):
         position_grid: grid that the position tables are computed for and then interpolated from; None for the own grid.
         attention_blocks: encoder blocks whose mixer is attention.
         decoder_attention_blocks: the same for the decoder.
+        decoder: "mamba" as published, or transformer blocks, "vit".
+        decoder_num_heads: attention heads of a "vit" decoder.
         **stack: options of both :class:`~custom_networks.layers.residual_stack.ResidualStack`: ``mixer``,
             ``mixer_options``, ``attention_options``, ``norm``, ``norm_eps``, ``drop_path``, ``rotate_residual``,
-            ``checkpointing``.
+            ``scan_order``, ``mlp_ratio``, ``checkpointing``. A "vit" decoder takes the last only.
 
     Raises:
         ValueError: for sizes or options that do not fit together.
@@ -72,14 +77,20 @@ class VimMAE(MaskedAutoencoder):
         position_grid: Sequence[int] | None = None,
         attention_blocks: Sequence[int] = (),
         decoder_attention_blocks: Sequence[int] = (),
-        **stack: object,
+        decoder: str = "mamba",
+        decoder_num_heads: int = 16,
+        **stack: Any,
     ):
+        if decoder == "vit":
+            decoder_options = {"checkpointing": stack.get("checkpointing", False)}
+        else:
+            decoder_options = {"attention_blocks": decoder_attention_blocks, **stack}
         check_rotary(rotary, embed_dim)
         check_rotary(rotary, decoder_dim)
         super().__init__(
             PatchTokens(in_channels, image_size, patch_size, embed_dim, norm=not class_token),
             ResidualStack(embed_dim, depth, attention_blocks=attention_blocks, **stack),
-            ResidualStack(decoder_dim, decoder_depth, attention_blocks=decoder_attention_blocks, **stack),
+            token_stack(decoder, decoder_dim, decoder_depth, decoder_num_heads, **decoder_options),
             decoder_dim,
             class_token=class_token,
             token_order=token_order,
@@ -94,5 +105,11 @@ class VimMAE(MaskedAutoencoder):
         initialize_as_autoencoder(self)
         shrink_mixer_outputs(self, depth)
 
-    def _stack_arguments(self, tokens: torch.Tensor, prefix: int, keep: torch.Tensor | None) -> tuple[Rotation | None]:
-        return (rotation_of(self.rotary, tokens, self.grid, range(prefix), keep),)
+    def _stack_arguments(self, stack: nn.Module, tokens: torch.Tensor, keep: torch.Tensor | None) -> dict[str, Any]:
+        if not isinstance(stack, ResidualStack):
+            return {}
+        places = range(self.decoder_prefix if keep is None else self.prefix)
+        return {
+            "rotation": rotation_of(self.rotary, tokens, self.grid, places, keep),
+            "order": reading_order(stack, tokens, self.grid, places, keep),
+        }

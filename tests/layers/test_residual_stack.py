@@ -123,3 +123,27 @@ def test_vit_stack_checkpointing_and_partial_run():
     torch.testing.assert_close(plain.features(tokens(), 1), plain.blocks[0](tokens()))
     with pytest.raises(ValueError, match="3 heads do not divide"):
         ViTStack(8, 1, 3)
+
+
+def test_mlp_after_every_mixer():
+    torch.manual_seed(0)
+    stack = ResidualStack(8, 2, drop_path=0.0, mlp_ratio=2.0).eval()
+    tokens = torch.randn(2, 5, 8)
+    stream = tokens
+    for block in stack.blocks:
+        stream = stream + block.mixer(block.norm(stream))
+        stream = stream + block.mlp(block.mlp_norm(stream))
+    torch.testing.assert_close(stack.features(tokens), stream)
+    torch.testing.assert_close(stack(tokens), stack.norm(stream))
+    rates = ResidualStack(8, 3, drop_path=0.2, mlp_ratio=2.0).blocks
+    assert [block.mixer_drop_path.drop_prob for block in rates] == pytest.approx([0, 0.1, 0.2])
+
+
+def test_taps_are_the_features_after_each_block():
+    torch.manual_seed(0)
+    stack = ResidualStack(8, 3, drop_path=0.0).eval()
+    tokens = torch.randn(1, 5, 8)
+    for tap, blocks in zip(stack.taps(tokens, [0, 2]), (1, 3), strict=True):
+        assert torch.equal(tap, stack.features(tokens, blocks))
+        torch.testing.assert_close(tap, sum(stack.streams(tokens, blocks=blocks)))
+    assert torch.equal(stack.norm(stack.features(tokens)), stack(tokens))

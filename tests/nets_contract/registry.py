@@ -197,6 +197,15 @@ ENTRIES = [
         "vim_mae_published", VimMAE, rotary="sequence_half", token_order="shuffle", decoder_alignment="legacy"
     ),
     patch_network("vim_mae_mamba2", VimMAE, mixer="mamba2", mixer_options={"d_state": 8, "headdim": 8}, rotary="none"),
+    patch_network(
+        "vim_mae_four_directions",
+        VimMAE,
+        (12, 8),
+        scan_order="alternating",
+        mlp_ratio=2.0,
+        decoder="vit",
+        decoder_num_heads=4,
+    ),
     patch_network("vim_classifier", VimClassifier),
     patch_network("vim_classifier_published", VimClassifier, rotary="axial_two_of_three"),
     patch_network("vim_classifier_class_tokens", VimClassifier, class_token="both_ends"),
