@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from custom_networks.layers.initialization import initialize_as_autoencoder
+from custom_networks.layers.initialization import initialize_as_classifier
 from custom_networks.layers.patch_tokens import PatchTokens
 from custom_networks.layers.vit_block import ViTStack
 
@@ -68,8 +68,8 @@ class ViTClassifier(nn.Module):
         )
         self.head = nn.Linear(embed_dim, num_classes)
 
-        initialize_as_autoencoder(self)
-        for parameter in (self.class_token, self.position_embedding, self.head.weight):
+        initialize_as_classifier(self)
+        for parameter in (self.class_token, self.position_embedding):
             nn.init.trunc_normal_(parameter, std=0.02)
 
     def _encoder_input(self, image: torch.Tensor) -> torch.Tensor:
