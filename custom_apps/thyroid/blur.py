@@ -108,7 +108,7 @@ class Blurd(MapTransform, Randomizable):
 
     Args:
         keys: images, uint8 (C, H, W).
-        method: see :func:`blurred`.
+        method: see :func:`blurred`; None leaves images as they are, and the draws of what follows the same.
         sigma: of ``gaussian``; two numbers for a range from which every item draws its own.
         seed: of ``motion``.
 
@@ -119,12 +119,13 @@ class Blurd(MapTransform, Randomizable):
     def __init__(
         self,
         keys: KeysCollection = "image",
-        method: str = METHOD,
+        method: str | None = METHOD,
         sigma: float | Sequence[float] = SIGMA,
         seed: int = 0,
     ):
         super().__init__(keys)
-        check_method(method)
+        if method is not None:
+            check_method(method)
         low, high = (sigma, sigma) if isinstance(sigma, (int, float)) else sigma
         if not 0 < low <= high:
             raise ValueError(f"sigma must be above 0, or a range above 0, got {sigma}")
@@ -133,15 +134,17 @@ class Blurd(MapTransform, Randomizable):
     @property
     def deterministic(self) -> bool:
         """Whether an image is blurred in the same way every time."""
-        return self.sigma[0] == self.sigma[1]
+        return self.method != "gaussian" or self.sigma[0] == self.sigma[1]
 
     def randomize(self, data: Any = None) -> float:
         """Draws the standard deviation."""
-        return self.sigma[0] if self.deterministic else self.R.uniform(*self.sigma)
+        return self.sigma[0] if self.sigma[0] == self.sigma[1] else self.R.uniform(*self.sigma)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Same shapes."""
         result = dict(data)
+        if self.method is None:
+            return result
         if earlier := result.get("blur"):
             raise DataError(str(result["case"]), f"blurred already ({earlier})", "original images, or no blur here")
         sigma = self.randomize()

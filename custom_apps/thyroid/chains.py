@@ -54,7 +54,7 @@ class PretrainingImages(Compose):
             [
                 LoadImaged(PAIR, color, allow_missing_keys=True),
                 CopyTargetd("image"),
-                *_blur(method, sigma),
+                Blurd("image", method, sigma),
                 *crop,
                 *_standard(PAIR, color, mean, std),
             ]
@@ -100,7 +100,7 @@ class ClassificationImages(Compose):
                 *_standard("image", True, mean, std),
                 *([RandErased("image", erasing)] if erasing else []),
             ]
-        super().__init__([LoadImaged("image", color), *_blur(method, sigma), *steps])
+        super().__init__([LoadImaged("image", color), Blurd("image", method, sigma), *steps])
 
 
 class UPerNetImages(Compose):
@@ -138,7 +138,7 @@ class UPerNetImages(Compose):
         start = [
             LoadImaged("image", color),
             LoadMaskd("label", mask_convention, allow_missing_keys=not training),
-            *_blur(method, sigma),
+            Blurd("image", method, sigma),
         ]
         steps = [RescaleToFitd("image", limits), *_standard("image", color, mean, std)]
         if training:
@@ -192,16 +192,12 @@ class UNetImages(Compose):
             [
                 LoadImaged("image", color),
                 LoadMaskd("label", mask_convention, allow_missing_keys=not training),
-                *_blur(method, sigma),
+                Blurd("image", method, sigma),
                 SquareImaged(BOTH, size, label_size, interpolation, keep_aspect, allow_missing_keys=not training),
                 *(augmented if training and augmentation else []),
                 *_standard("image", color, mean, std),
             ]
         )
-
-
-def _blur(method: str | None, sigma: Sigma) -> list[Transform]:
-    return [] if method is None else [Blurd("image", method, sigma)]
 
 
 def _flip(keys: str | Sequence[str]) -> Transform:
