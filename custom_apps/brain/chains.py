@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import torch
 from monai.transforms import Compose, CopyItemsd, MapTransform, OneOf, RandFlipd, RandGaussianNoised
 
 from custom_apps.brain.augmentation import RandChannelGammad, RandVolumeAffined
@@ -25,6 +26,7 @@ class BrainVolumes(Compose):
 
     Args:
         size: voxels along every axis that volumes must have; None takes what comes.
+        loader: first transform; None for a `LoadPreparedd` with ``size``. A `LoadRawd` prepares raw files on the way.
         normalization: ``zscore`` (published), ``minmax`` or ``none``.
         augment: ``none``, ``light`` or ``strong``.
         flip_probability: of exchanging left and right, which the publication does not do.
@@ -38,6 +40,7 @@ class BrainVolumes(Compose):
     def __init__(
         self,
         size: Sequence[int] | None = None,
+        loader: LoadPreparedd | None = None,
         normalization: str = "zscore",
         augment: str = "none",
         flip_probability: float = 0.0,
@@ -47,7 +50,8 @@ class BrainVolumes(Compose):
         if augment not in AUGMENTATIONS:
             raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {augment!r}")
         keys = ["image", "target"] if clean_target else ["image"]
-        chain: list = [LoadPreparedd("image", size), WithAffined("image"), JointNormalized("image", normalization)]
+        loader = LoadPreparedd("image", size) if loader is None else loader
+        chain: list = [loader, WithGeometryd("image"), JointNormalized("image", normalization)]
         if clean_target:
             chain.append(CopyItemsd("image", names="target"))
         if flip_probability:
@@ -63,13 +67,19 @@ class BrainVolumes(Compose):
         super().__init__(chain)
 
 
-class WithAffined(MapTransform):
-    """Adds ``affine``, from voxel index to position in mm, and makes the volume a plain tensor."""
+class WithGeometryd(MapTransform):
+    """Adds ``affine``, from voxel index to position in mm, and makes the volume a plain tensor.
+
+    Of volumes that were prepared on the way also ``original_affine`` and ``original_shape``.
+    """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Takes the affine of each key."""
+        """Takes the geometry of each key."""
         result = dict(data)
         for key in self.key_iterator(result):
             result["affine"] = result[key].affine.double()
+            for name in ("original_affine", "original_shape"):
+                if name in result[key].meta:
+                    result[name] = torch.as_tensor(result[key].meta[name])
             result[key] = result[key].as_tensor()
         return result

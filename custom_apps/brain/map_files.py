@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from custom_apps.brain.contrasts import CONTRASTS
+from custom_apps.brain.contrasts import CONTRASTS, TITLES
 from custom_apps.brain.map_numbers import map_numbers
 from custom_apps.brain.pictures import PLANES, middle_of, outline, plane, show
 from custom_apps.common.errors import DataError
@@ -123,7 +123,7 @@ def draw_map(
 
     Args:
         values: map (x, y, z) on axes to right, anterior, superior; NaN is left out.
-        background: image on the same grid, usually FLAIR.
+        background: FLAIR on the same grid.
         path: the picture, replaced when it exists.
         brain: voxels where the map is shown; None for all.
         mask: tumor, drawn as an outline.
@@ -156,5 +156,7 @@ def draw_map(
             axes[0, column].set_title(name)
             if name != "sagittal":
                 axes[0, column].text(0.02, 0.5, "R", color="white", transform=axes[0, column].transAxes, va="center")
+        axes[0, 0].set_ylabel(TITLES["flair"])
+        axes[1, 0].set_ylabel("with the map")
         bar = drawn.colorbar(colored, ax=axes[1].tolist(), shrink=0.8, label="map")
         bar.solids.set_alpha(1)

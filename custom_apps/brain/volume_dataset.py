@@ -19,7 +19,7 @@ from custom_apps.common.item_dataset import ItemDataset, explained
 CACHES = ("none", "memory")
 # What an item keeps beside the images; paths are for the transforms.
 NUMBERS = ("label", "fold", "idh", "codeletion", "grade")
-KEYS = ("affine", "case", "patient", *NUMBERS)
+KEYS = ("affine", "original_affine", "original_shape", "case", "patient", *NUMBERS)
 
 
 class VolumeDataset(ItemDataset):
