@@ -70,6 +70,11 @@ class NoduleScores(CaseMetric):
         self.table: SegmentationTable | None = None
         super().__init__()
 
+    def iteration_completed(self, engine: Engine) -> None:
+        """Keeps the images of an iteration, with all that postprocessing made of them."""
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+            self.update({**item, **output})
+
     def row(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """Areas and scores of one image."""
         prediction, label = (_array(case[key]) for key in ("pred", "label"))
