@@ -50,10 +50,12 @@ class ImageDataset(ItemDataset):
             raise ValueError(f"cache must be one of {', '.join(CACHES)}, got {cache!r}")
         self._kept: list[dict[str, Any]] = []
         if cache == "memory":
-            steps = list(self.transform.transforms)
+            steps, first = list(self.transform.transforms), []
             while steps and _same_every_time(steps[0]):
-                steps.pop(0)
-            first = Compose(self.transform.transforms[: len(self.transform.transforms) - len(steps)])
+                first.append(steps.pop(0))
+            # One that does nothing takes the place of the blur, so that the draws of what follows stay the same.
+            steps = [Blurd(step.keys, None) for step in first if isinstance(step, Blurd)] + steps
+            first = Compose(first)
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 self._kept = list(pool.map(lambda record: _loaded(first, record), self.records))
             self.transform = Compose(steps)

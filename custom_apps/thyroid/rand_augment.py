@@ -88,7 +88,8 @@ def _rotate(image: Image.Image, share: float, sign: int) -> Image.Image:
 
 
 def _posterize(image: Image.Image, share: float, sign: int) -> Image.Image:
-    return ImageOps.posterize(image, 4 - int(4 * share))
+    kept = 0xFF & (0xFF << 4 + int(4 * share))
+    return image.point([value & kept for value in range(256)] * len(image.getbands()))
 
 
 def _solarize(image: Image.Image, share: float, sign: int) -> Image.Image:
