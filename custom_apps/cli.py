@@ -89,11 +89,12 @@ def phantom(arguments: argparse.Namespace) -> int:
     kind = arguments.kind or next(iter(room.phantoms))
     if kind not in room.phantoms:
         raise SystemExit(f"{room.bundle} has the phantoms {', '.join(room.phantoms)}, not {kind!r}")
-    options = {name: getattr(arguments, name) for name in ("cases", "test_cases", "seed")}
-    folder = imported(room.phantoms[kind])(
-        arguments.folder, **{key: value for key, value in options.items() if value is not None}
-    )
-    print(folder)
+    function = imported(room.phantoms[kind])
+    options = {name: getattr(arguments, name) for name in ("cases", "test_cases", "seed", "size")}
+    given = {key: value for key, value in options.items() if value is not None}
+    if foreign := sorted(given.keys() - inspect.signature(function).parameters.keys()):
+        raise SystemExit(f"the phantom {kind} of {room.bundle} has no option {', '.join(foreign)}")
+    print(function(arguments.folder, **given))
     return 0
 
 
@@ -134,6 +135,17 @@ def convert(arguments: argparse.Namespace) -> int:
     print(f"{arguments.checkpoint}: {report}")
     for path in imported(room.install_converted)(network, content, arguments.output):
         print(path)
+    return 0
+
+
+def folds(arguments: argparse.Namespace) -> int:
+    """Trains all folds of a cross-validation and evaluates them together; more options as of 'monai.bundle run'."""
+    import fire
+
+    from custom_apps.common.fold_run import run_folds
+
+    command = [str(Path("bundles") / arguments.bundle), *arguments.options]
+    fire.Fire(run_folds, command=command, name="python -m custom_apps folds")
     return 0
 
 
@@ -180,6 +192,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--cases", type=int, help="number of labeled cases")
     command.add_argument("--test-cases", type=int, help="number of held-out cases")
     command.add_argument("--seed", type=int)
+    command.add_argument("--size", type=_positive, help="voxels or pixels from side to side")
 
     command = add(prepare)
     command.add_argument("raw", help="the data set as it is distributed")
@@ -193,6 +206,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("system", choices=sorted(s for room in ROOMS.values() for s in room.systems))
     command.add_argument("checkpoint", help="the authors' file")
     command.add_argument("output", help="folder for the model files; must not hold a model")
+
+    command = add(folds)
+    command.add_argument(
+        "options",
+        nargs=argparse.REMAINDER,
+        help="--folds, --overlays, --only, --parts, and any id of the configuration; see custom_apps.common.fold_run",
+    )
 
     command = add(pack, bundle=False)
     command.add_argument("bundle", choices=[*sorted(ROOMS), "all"])
