@@ -13,7 +13,7 @@ from custom_apps.brain.contrasts import CONTRASTS, MASK, contrast_of
 from custom_apps.brain.labels_table import UNKNOWN, Markers, find_labels, read_labels
 from custom_apps.common.dicom_series import dicom_series
 from custom_apps.common.errors import DataError
-from custom_apps.common.volume_file import is_nifti, nifti_stem
+from custom_apps.common.volume_file import NIFTI_ENDINGS, is_nifti, nifti_stem
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Patient:
 
     Attributes:
         case: its name.
-        folder: where it is.
+        folder: where it is; of data sets with one folder a contrast, the file of T1.
         files: contrast (or ``seg``) to NIfTI file, ``.npy`` file or folder of DICOM slices.
         twins: contrasts for which there is more than one candidate, with the candidates.
     """
@@ -63,7 +63,8 @@ def find_patients(dataset_dir: str | Path) -> list[Patient]:
     Layouts: a folder a patient with files named by contrast (BraTS 2021 ``_t1ce.nii.gz``, BraTS 2023 ``-t1c.nii.gz``,
     what ``prepare`` writes), or with folders named by contrast that hold one NIfTI file (EGD: ``2_T1GD/NIFTI/``) or the
     slices of a DICOM series, whose description is asked where the folder's name says nothing; or one folder a contrast
-    with arrays ``t1/<case>_t1.npy``. Patients may be one folder further down; the folder may also be that of a patient.
+    (``t1/<case>_t1.npy`` or ``.nii.gz``). Patients may be one folder further down; the folder may also be that of a
+    patient.
 
     Raises:
         DataError: no such folder, or nothing in it that looks like a patient.
@@ -71,7 +72,7 @@ def find_patients(dataset_dir: str | Path) -> list[Patient]:
     root = Path(dataset_dir)
     if not root.is_dir():
         raise DataError(root, "no such folder", "a data set of brain tumors")
-    patients = _npy_patients(root)
+    patients = _patients_by_contrast(root)
     if not patients and len((patient := read_patient(root)).files) > 1:
         patients = [patient]
     if not patients:
@@ -92,30 +93,28 @@ def read_patient(folder: str | Path) -> Patient:
     candidates: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and is_nifti(path):
-            name, found = nifti_stem(path), path
+            contrast, found = contrast_of(nifti_stem(path)), [path]
         elif path.is_dir() and not path.name.startswith("."):
-            name, found = path.name, _volume_below(path)
+            found = _volumes_below(path)
+            contrast = contrast_of(path.name) or (_contrast_of_series(path) if found == [path] else None)
         else:
             continue
-        contrast = contrast_of(name) or (found and found == path and _contrast_of_series(path))
         if contrast and found:
-            candidates.setdefault(contrast, []).append(found)
+            candidates.setdefault(contrast, []).extend(found)
     twins = {name: found for name, found in candidates.items() if len(found) > 1}
     return Patient(folder.name, folder, {name: found[0] for name, found in candidates.items()}, twins)
 
 
-def _volume_below(folder: Path) -> Path | None:
-    """The one NIfTI file in a folder or in its folder ``NIFTI``, or the folder itself where it holds other files."""
+def _volumes_below(folder: Path) -> list[Path]:
+    """NIfTI files in a folder or in its folder ``NIFTI``, or the folder itself where it holds other files."""
     for place in (folder / "NIFTI", folder):
         files = [path for path in sorted(place.iterdir()) if path.is_file()] if place.is_dir() else []
-        volumes = [path for path in files if is_nifti(path)]
-        if volumes:
-            # EGD keeps variants such as T1_biasfield.nii.gz beside the image.
-            plain = [path for path in volumes if contrast_of(nifti_stem(path))]
-            return (plain or volumes)[0]
+        if volumes := [path for path in files if is_nifti(path)]:
+            # Variants such as T1_biasfield.nii.gz may lie beside the image.
+            return [path for path in volumes if contrast_of(nifti_stem(path))] or volumes
         if files and place == folder:
-            return folder
-    return None
+            return [folder]
+    return []
 
 
 def _contrast_of_series(folder: Path) -> str | None:
@@ -126,13 +125,16 @@ def _contrast_of_series(folder: Path) -> str | None:
     return contrast_of(series[0][0]) if len(series) == 1 else None
 
 
-def _npy_patients(root: Path) -> list[Patient]:
+def _patients_by_contrast(root: Path) -> list[Patient]:
+    """Patients of a data set with one folder a contrast."""
     patients = []
-    for path in sorted((root / "t1").glob("*_t1.npy")):
-        case = path.name.removesuffix("_t1.npy")
-        files = {name: root / name / f"{case}_{name}.npy" for name in CONTRASTS}
-        files[MASK] = root / "seg_mask" / f"{case}_seg.npy"
-        patients.append(Patient(case, root, {name: file for name, file in files.items() if file.is_file()}))
+    for ending in (".npy", *NIFTI_ENDINGS):
+        for path in sorted((root / "t1").glob(f"*_t1{ending}")):
+            case = path.name.removesuffix(f"_t1{ending}")
+            files = {name: root / name / f"{case}_{name}{ending}" for name in CONTRASTS}
+            files[MASK] = root / "seg_mask" / f"{case}_{MASK}{ending}"
+            found = {name: file for name, file in files.items() if file.is_file()}
+            patients.append(Patient(case, path, found))
     return patients
 
 

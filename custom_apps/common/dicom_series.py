@@ -64,7 +64,14 @@ def dicom_series(folder: str | Path) -> dict[str, tuple[str, list[str]]]:
 
     reader = sitk.ImageSeriesReader
     found = {}
-    for series in reader.GetGDCMSeriesIDs(str(folder)):
+    # GDCM would print a warning about every folder without DICOM files.
+    talks = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        identifiers = reader.GetGDCMSeriesIDs(str(folder))
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(talks)
+    for series in identifiers:
         files = list(reader.GetGDCMSeriesFileNames(str(folder), series))
         header = sitk.ImageFileReader()
         header.SetImageIO("GDCMImageIO")

@@ -54,6 +54,28 @@ def test_arrays_whose_names_contain_t1(tmp_path):
     assert records[0]["mask"] == ""
 
 
+def test_one_folder_a_contrast_with_nifti(brats_phantom, tmp_path):
+    for patient in find_patients(brats_phantom):
+        for name in CONTRASTS:
+            (tmp_path / name).mkdir(exist_ok=True)
+            shutil.copy(patient.files[name], tmp_path / name / f"{patient.case}_{name}.nii.gz")
+    records = patient_records(tmp_path, task="pretraining")
+    assert [record["case"] for record in records] == [patient.case for patient in find_patients(brats_phantom)]
+    assert names_of(records[1]) == [f"BraTS2021_00001_{name}.nii.gz" for name in CONTRASTS]
+    (tmp_path / "flair" / "BraTS2021_00001_flair.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"BraTS2021_00001_t1.nii.gz: no flair"):
+        patient_records(tmp_path, task="pretraining")
+
+
+def test_variants_beside_an_image_are_passed_over(egd_copy):
+    folder = egd_copy / "EGD-0001" / "1_T1" / "NIFTI"
+    shutil.copy(folder / "T1.nii.gz", folder / "T1_biasfield.nii.gz")
+    assert read_patient(egd_copy / "EGD-0001").images()[0] == folder / "T1.nii.gz"
+    shutil.copy(folder / "T1.nii.gz", folder / "second_T1.nii.gz")
+    with pytest.raises(DataError, match="several files for t1"):
+        read_patient(egd_copy / "EGD-0001").images()
+
+
 def test_dicom_folders_by_name_or_by_description(brats_phantom, tmp_path):
     case = read_patient(brats_phantom / "BraTS2021_00001")
     described = {"t1": "T1 MPRAGE", "t2": "T2 TSE", "t1ce": "T1 MPRAGE POST GD", "flair": "T2 FLAIR"}
