@@ -1,4 +1,4 @@
-"""The demonstration of the thyroid bundle: pre-training on phantom images, both fine-tunings, evaluation, prediction."""
+"""The demonstration of the thyroid bundle: pre-training on phantom images, both fine-tunings, scores, masks."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def demo_summary(output: Path) -> str:
     return "\n".join(
         [
             f"nodule IoU       {brief(iou)}, all pixels of {results['segmentation']['images']} phantom test images",
-            f"AUROC            {brief(area)}, malignant or not, {results['classification']['cases']} phantom test images",
+            f"AUROC            {brief(area)}, malignant, {results['classification']['cases']} phantom test images",
             f"restored images  {output / 'eval' / 'pretrained' / 'figures' / 'reconstructions.png'}",
             f"outlines         {folders['segmentation'] / 'figures' / 'overlays.png'}",
             f"curves           {folders['classification'] / 'figures' / 'classification.png'}",

@@ -11,6 +11,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from custom_apps.seg.phantom_ct import write_ct_phantom
+from custom_apps.thyroid.phantom import write_thyroid_phantom
 from tests.bundles.bundle_cli import ROOT, run
 
 BUNDLES = sorted(path.parent.parent for path in ROOT.glob("bundles/*/configs/metadata.json"))
@@ -83,25 +84,37 @@ def targets(content) -> list[str]:
     return []
 
 
+def umamba_seg_phantom(folder) -> tuple[dict, dict]:
+    data = write_ct_phantom(folder, cases=5, test_cases=1, shape=(16, 24, 24))
+    return {"dataset_dir": data, "prepared_dir": folder / "prepared"}, {"dataset_dir": data / "imagesTs"}
+
+
+def thyroid_deblur_mae_phantom(folder) -> tuple[dict, dict]:
+    data = write_thyroid_phantom(folder, cases=6, test_cases=2, layout="tn3k", size=120)
+    return {"dataset_dir": data, "batch_size": 2}, {"dataset_dir": data / "test-image"}
+
+
+# What each bundle's training and inference read; inference is inspected with the small networks of the demonstration.
+PHANTOMS = {"umamba_seg": umamba_seg_phantom, "thyroid_deblur_mae": thyroid_deblur_mae_phantom}
+
+
 def test_required_properties_are_complete(bundle, tmp_path):
-    if bundle.name != "umamba_seg":
-        pytest.fail(f"give {bundle.name} its phantom data here")
-    data = write_ct_phantom(tmp_path, cases=5, test_cases=1, shape=(16, 24, 24))
-    options = {
-        "bundle_root": str(bundle),
-        "dataset_dir": str(data),
-        "prepared_dir": str(tmp_path / "prepared"),
-        "ckpt_dir": str(tmp_path / "models"),
-        "output_dir": str(tmp_path / "eval"),
-    }
+    assert bundle.name in PHANTOMS, f"give {bundle.name} its phantom data here"
+    of_training, of_inference = PHANTOMS[bundle.name](tmp_path)
+    folders = {"bundle_root": bundle, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "eval"}
     configs = {name: str(bundle / "configs" / f"{name}.yaml") for name in ("train", "demo", "inference")}
-    for kind, files in (("train", [configs["train"], configs["demo"]]), ("infer", [configs["inference"]])):
+    plain = bundle.name == "umamba_seg"
+    for kind, files, options in (
+        ("train", ["train", "demo"], of_training),
+        ("infer", ["inference"] if plain else ["inference", "demo"], of_inference),
+    ):
+        values = {key: value if isinstance(value, int) else str(value) for key, value in (folders | options).items()}
         workflow = ConfigWorkflow(
-            config_file=files,
+            config_file=[configs[name] for name in files],
             meta_file=str(bundle / "configs" / "metadata.json"),
             logging_file=False,
             workflow_type=kind,
-            **(options if kind == "train" else options | {"dataset_dir": str(data / "imagesTs")}),
+            **values,
         )
         workflow.initialize()
         assert workflow.check_properties() == []
