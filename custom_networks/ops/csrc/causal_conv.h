@@ -96,6 +96,8 @@ void causal_conv_range(const CausalConv& c, int64_t batch, int64_t begin, int64_
       taps.open(window, start);
       for (int64_t t = start; t < stop; ++t) {
         taps.advance(window, t);
+        // The row that comes after these, too far away for the processor to expect it.
+        __builtin_prefetch(x.at(batch, t + kRowsTogether) + first);
         store(out.at(batch, t) + first, taps.value(window), taps.count);
       }
     }
@@ -106,6 +108,20 @@ struct ConvSpace {
   vec* later;  // the first W - 1 gradients of the rows after those at hand, for every block
   ConvSpace(Carver& from, int64_t blocks) { later = from.take<vec>(blocks * kMaxWidth); }
 };
+
+// The gradients of the sums at the W - 1 times from `end` on, zero behind the sequence.
+template <class T, int W>
+void gradients_behind(const Taps<T, W>& taps, const Rows<const T>& g, int64_t batch, int64_t first, int64_t end,
+                      int64_t length, vec* gs) {
+  vec window[Taps<T, W>::kRoom];
+  taps.open(window, end);
+  for (int j = 0; j < taps.width - 1; ++j) {
+    gs[j] = vec{};
+    if (end + j >= length) continue;
+    taps.advance(window, end + j);
+    gs[j] = taps.gradient(window, load(g.at(batch, end + j) + first, taps.count));
+  }
+}
 
 // Rows go last to first, so that the gradients of later rows are at hand when dx needs them.
 template <class T, int W>
@@ -126,20 +142,23 @@ void causal_conv_backward_range(const CausalConv& c, const CausalConvGradients& 
       const Taps<T, W> taps(c, x, batch, first);
       const int width = taps.width, count = taps.count;
       vec* later = work.later + first / kLanes * kMaxWidth;
-      vec gs[kRowsTogether + kMaxWidth], dw[taps.kRoom] = {}, db = {}, window[taps.kRoom];
-      const auto gradient = [&](int64_t t) {
-        taps.advance(window, t);
-        return taps.gradient(window, load(g.at(batch, t) + first, count));
-      };
-      taps.open(window, start);
+      vec xs[kRowsTogether + taps.kRoom - 1], gs[kRowsTogether + taps.kRoom - 1], dw[taps.kRoom] = {}, db = {};
+      for (int i = 0; i < rows + width - 1; ++i) xs[i] = taps.row(start - width + 1 + i);
       for (int i = 0; i < rows; ++i) {
-        gs[i] = gradient(start + i);
+        __builtin_prefetch(x.at(batch, start - kRowsTogether - width + 1 + i) + first);
+        __builtin_prefetch(g.at(batch, start - kRowsTogether + i) + first);
+        __builtin_prefetch(dx.at(batch, start - kRowsTogether + i) + first, 1);
+        gs[i] = taps.gradient(xs + i, load(g.at(batch, start + i) + first, count));
+      }
+      if (stop < end)
+        for (int j = 0; j < width - 1; ++j) gs[rows + j] = later[j];
+      else
+        gradients_behind(taps, g, batch, first, end, c.length, gs + rows);
+      for (int i = 0; i < rows; ++i) {
         db += gs[i];
 #pragma GCC unroll 4
-        for (int k = 0; k < width; ++k) dw[k] += gs[i] * window[k];
+        for (int k = 0; k < width; ++k) dw[k] += gs[i] * xs[i + k];
       }
-      for (int j = 0; j < width - 1; ++j)
-        gs[rows + j] = stop < end ? later[j] : (end + j < c.length ? gradient(end + j) : vec{});
       for (int i = 0; i < rows; ++i) {
         vec sum = {};
 #pragma GCC unroll 4
