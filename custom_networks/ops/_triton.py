@@ -17,8 +17,15 @@ import torch
 from torch import Tensor
 
 from custom_networks.ops import _torch
+from custom_networks.ops._layout import is_channel_last
 from custom_networks.ops._mamba_inner import Kernels, define_bidirectional_mamba_inner, define_mamba_inner
-from custom_networks.ops._operators import define_causal_conv1d, define_selective_scan, define_ssd_scan
+from custom_networks.ops._operators import (
+    define_causal_conv1d,
+    define_selective_scan,
+    define_ssd_scan,
+    register,
+    wants_gradient,
+)
 
 # Steps of the chunks between which states are kept; the kernels take their number from here.
 CHUNK = 64
@@ -69,6 +76,28 @@ def bidirectional_mamba_inner(xz: Tensor, weights: tuple, weights_reverse: tuple
     return (_bidirectional if served else _torch.bidirectional_mamba_inner)(xz, weights, weights_reverse)
 
 
+def bidirectional_selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+) -> Tensor:
+    """Both directions in one launch; see :func:`custom_networks.ops.bidirectional_selective_scan`."""
+    if not _serves(u):
+        ends = [[None if x is None else x[i] for x in (u, delta, A, B, C, D, z, delta_bias)] for i in range(2)]
+        scans = [_torch.selective_scan(*end, delta_softplus, reverse=i == 1) for i, end in enumerate(ends)]
+        return torch.stack(scans)
+    rows, steps, gate = (None if x is None else x.transpose(2, 3) for x in (u, delta, z))
+    tensors = rows, steps, A, B.permute(0, 1, 4, 2, 3), C.permute(0, 1, 4, 2, 3), D, gate, delta_bias
+    out = _both_directions(*tensors, delta_softplus, wants_gradient(tensors))[0].transpose(2, 3)
+    return out if is_channel_last(u[0]) else out.contiguous()
+
+
 def _serves(x: Tensor) -> bool:
     return x.dtype != torch.float64
 
@@ -90,6 +119,11 @@ def _ssd_states_shape(x: Tensor, B: Tensor, chunk_size: int) -> tuple[int, ...]:
     return x.shape[0], -(-x.shape[1] // CHUNK), *x.shape[2:], B.shape[3]
 
 
+def _fake_both(save_states: bool, u: Tensor, delta: Tensor, A: Tensor, *_: object) -> list[Tensor]:
+    states = (2, *_scan_states_shape(u[0], A[0], u)) if save_states else (0,)
+    return [u.new_empty(u.shape), u.new_empty(states, dtype=torch.float32)]
+
+
 _kernels = [
     _when_called("_triton_causal_conv", "forward"),
     _when_called("_triton_causal_conv", "backward"),
@@ -103,4 +137,14 @@ _mamba_inner = define_mamba_inner("triton", Kernels.that_return(*_kernels))
 _bidirectional = define_bidirectional_mamba_inner("triton", Kernels.that_return(*_kernels))
 _ssd_scan = define_ssd_scan(
     "triton", _when_called("_triton_ssd", "forward"), _when_called("_triton_ssd", "backward"), _ssd_states_shape
+)
+_both_directions = register(
+    "triton_bidirectional_selective_scan",
+    "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias",
+    "bool delta_softplus",
+    _fake_both,
+    _when_called("_triton_selective_scan", "forward_both"),
+    _when_called("_triton_selective_scan", "backward_both"),
+    results=1,
+    kept=1,
 )

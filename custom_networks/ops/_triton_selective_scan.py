@@ -76,6 +76,41 @@ def backward(
     return tuple(None if x is None else x[0] for x in found)
 
 
+def forward_both(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    save_states: bool,
+) -> tuple[Tensor, Tensor]:
+    """Output (2, B, L, D) of operands with the axis of directions, and the states entering each chunk."""
+    out, _, states = scan_directions(u, delta, A, B, C, D, z, delta_bias, None, delta_softplus, 2, save_states)
+    return out, states
+
+
+def backward_both(
+    grad_out: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    states: Tensor,
+    delta_softplus: bool,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the eight tensors; None for what is absent."""
+    tensors = u, delta, A, B, C, D, z, delta_bias, None
+    return gradients_of_directions(grad_out, None, *tensors, states, delta_softplus, 2)[:8]
+
+
 def _one_direction(*operands: Tensor | None) -> list[Tensor | None]:
     return [None if x is None else x[None] for x in operands]
 
@@ -161,7 +196,7 @@ def _compose(states: Tensor, sums: Tensor, A: Tensor, initial: Tensor | None, la
 
 def gradients_of_directions(
     grad_out: Tensor,
-    grad_last: Tensor,
+    grad_last: Tensor | None,
     u: Tensor,
     delta: Tensor,
     A: Tensor,

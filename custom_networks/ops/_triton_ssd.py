@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from custom_networks.ops._triton import CHUNK
-from custom_networks.ops._triton_launch import as_float, dense_rows, launch, power_of_two, processors
+from custom_networks.ops._triton_launch import architecture, as_float, dense_rows, launch, power_of_two, processors
 from custom_networks.ops._triton_ssd_backward import decay_gradients, input_gradients, output_gradients, row_gradients
 from custom_networks.ops._triton_ssd_forward import inner_products, outer_products, outputs, pass_states
 
@@ -51,8 +51,7 @@ def forward(
         *(*x.stride()[:3], *_strides(z), *C.stride()[:3]),
         *(length, heads, heads // groups, chunks, width, states_, wide),
         **constants,
-        num_warps=_WARPS,
-        num_stages=1,
+        **_options(x.device),
     )
     return out, final, states if save_states else states.new_empty(0)
 
@@ -91,7 +90,7 @@ def backward(
     adjoints = _gain_and_pass(grad_out, z, dt, C, A, dt_bias, grad_final, dinitial, constants, adjoint=True)
     strides = *grad_out.stride()[:3], *x.stride()[:3], *_strides(z)
     sizes = length, heads, per_group, chunks, width, states_
-    options = constants | {"num_warps": _WARPS, "num_stages": 1}
+    options = constants | _options(x.device)
 
     dx, dz = (None if v is None else torch.empty(v.shape, dtype=v.dtype, device=v.device) for v in (x, z))
     seen, given, owed = (empty(wide, *dt.shape) for _ in range(3))
@@ -120,7 +119,7 @@ def backward(
         x.device,
         *(grad_out, x, z, dt, A, dt_bias, products, states, adjoints, seen, given, owed, pairs, ddt, dA, dbias),
         *(*strides, *sizes, wide),
-        **{name: value for name, value in options.items() if name != "STATES"},
+        **{name: value for name, value in options.items() if name != "STATES"} | {"WIDTH": min(32, options["WIDTH"])},
     )
     # Heads of a group one after the other, as long as there are programs for every processor.
     parts = min(per_group, -(-2 * processors(x.device) // (batch * chunks * groups * deep)))
@@ -146,15 +145,25 @@ def backward(
 
 
 def _constants(x: Tensor, B: Tensor, reverse: bool, softplus: bool) -> dict[str, object]:
-    """What kernels are compiled for: tiles of at least 16, which is the least that tensor cores take."""
+    """What kernels are compiled for.
+
+    Tiles are at least 16 wide, which is the least that tensor cores take. Before Hopper, operands of products lie in
+    registers, which hold smaller tiles.
+    """
+    width, states = (64, 64) if architecture(x.device) >= 9 else (16, 32)
     return {
         "Q": CHUNK,
-        "WIDTH": min(64, max(16, power_of_two(x.shape[3]))),
-        "STATES": min(64, max(16, power_of_two(B.shape[3]))),
+        "WIDTH": min(width, max(16, power_of_two(x.shape[3]))),
+        "STATES": min(states, max(16, power_of_two(B.shape[3]))),
         "DIRECTION": int(reverse),
         "SOFTPLUS": softplus,
         "PRECISION": "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32",
     }
+
+
+def _options(device: torch.device) -> dict[str, int]:
+    """Loads are not staged in shared memory, which the tiles fill. Before Hopper, no register may be saved."""
+    return {"num_warps": _WARPS, "num_stages": 1} | ({} if architecture(device) >= 9 else {"maxnreg": 255})
 
 
 def _strides(x: Tensor | None) -> tuple[int, ...]:
@@ -178,8 +187,7 @@ def _multiply(B: Tensor, C: Tensor, constants: dict[str, object]) -> Tensor:
         B.device,
         *(B, C, products, *B.stride()[:3], *C.stride()[:3], length, groups, chunks, states),
         **used,
-        num_warps=_WARPS,
-        num_stages=1,
+        **_options(B.device),
     )
     return products
 
@@ -209,8 +217,7 @@ def _gain_and_pass(
         *(length, heads, heads // groups, chunks, width, states_, wide, deep),
         **constants,
         ADJOINT=adjoint,
-        num_warps=_WARPS,
-        num_stages=1,
+        **_options(x.device),
     )
     blocks = -(-width * states_ // _PASSED)
     launch(

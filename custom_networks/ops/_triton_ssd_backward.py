@@ -83,7 +83,7 @@ def output_gradients(
     row += sign * chunk * Q
     left = length - chunk * Q
     dt += (b * length + row) * heads
-    raw, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+    _, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
     p, n = (program % wide) * WIDTH + tl.arange(0, WIDTH), tl.arange(0, STATES)
     step = tl.arange(0, Q)
     at = (sign * step)[:, None]
@@ -179,7 +179,7 @@ def input_gradients(
     row += sign * chunk * Q
     left = length - chunk * Q
     dt += (b * length + row) * heads
-    raw, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+    _, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
     weight = to_end(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
     p, n = (program % wide) * WIDTH + tl.arange(0, WIDTH), tl.arange(0, STATES)
     step = tl.arange(0, Q)
@@ -266,7 +266,7 @@ def decay_gradients(
     h = program % heads
     chunk = (program // heads) % chunks
     b = (program // heads // chunks).to(tl.int64)
-    batch = tl.num_programs(0) // heads // chunks
+    batch = (tl.num_programs(0) // heads // chunks).to(tl.int64)
     g, groups = h // per_group, heads // per_group
     of_chunk = (b * chunks + chunk) * heads + h
     row, sign = first_row(length, b * 0, DIRECTION)
@@ -287,16 +287,19 @@ def decay_gradients(
     before = tl.zeros((Q,), tl.float32)
     after = tl.zeros((Q,), tl.float32)
     slope = tl.zeros((Q,), tl.float32)
-    for tile in range(wide):
-        p = tile * WIDTH + tl.arange(0, WIDTH)
+    for _ in range(wide):
+        before += tl.load(seen + rows_in, mask=step < left, other=0.0)
+        after += tl.load(given + rows_in, mask=step < left, other=0.0)
+        slope += tl.load(owed + rows_in, mask=step < left, other=0.0)
+        seen += batch * length * heads
+        given += batch * length * heads
+        owed += batch * length * heads
+    for first in range(0, P, WIDTH):
+        p = first + tl.arange(0, WIDTH)
         inside = here & (p < P)[None, :]
         gy = gated(grad, z, at, grad_t, z_t, p[None, :], inside)
         now = tl.load(x + (at * x_t + p[None, :]), mask=inside, other=0.0).to(tl.float32)
         met = tl.dot(gy, tl.trans(now), met, input_precision=PRECISION)
-        before += tl.load(seen + rows_in, mask=step < left, other=0.0)
-        after += tl.load(given + rows_in, mask=step < left, other=0.0)
-        slope += tl.load(owed + rows_in, mask=step < left, other=0.0)
-        rows_in += batch * length * heads
     met *= size[None, :] * between(log, Q)
     place = i * Q + j
     tl.store(pairs + of_chunk * Q * Q + place, met)
@@ -390,7 +393,7 @@ def row_gradients(
         inner = part * repeats + repeat
         h = g * per_group + tl.minimum(inner, per_group - 1)
         last = tl.where(inner < per_group, P, 0)
-        raw, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+        _, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
         if OF_B:
             weight = size * to_end(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
         else:

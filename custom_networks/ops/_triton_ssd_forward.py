@@ -152,7 +152,7 @@ def outer_products(
     row += sign * chunk * Q
     left = length - chunk * Q
     dt += (b * length + row) * heads
-    raw, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+    _, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
     if ADJOINT:
         weight = tl.exp2(tl.cumsum(log, 0))
     else:
@@ -252,7 +252,7 @@ def outputs(
     SOFTPLUS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Output (B, L, H, P), dense, of one of ``wide`` tiles of one head of one chunk; D (H, P), other shapes as above."""
+    """Output (B, L, H, P), dense: one of ``wide`` tiles of a head of a chunk. D (H, P), other shapes as above."""
     program = tl.program_id(0)
     h = (program // wide) % heads
     chunk = (program // wide // heads) % chunks
@@ -262,7 +262,7 @@ def outputs(
     row += sign * chunk * Q
     left = length - chunk * Q
     dt += (b * length + row) * heads
-    raw, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
+    _, size, log = decays(dt, A, bias, h, left, sign, heads, Q, SOFTPLUS)
     p, n = (program % wide) * WIDTH + tl.arange(0, WIDTH), tl.arange(0, STATES)
     step = tl.arange(0, Q)
     at = (sign * step)[:, None]

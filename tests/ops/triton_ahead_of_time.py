@@ -117,6 +117,37 @@ def _selective_scan(dtype: torch.dtype, states: int, everything: bool, direction
     return call
 
 
+def _ssd(dtype: torch.dtype, width: int, states: int, everything: bool) -> Callable:
+    from custom_networks.ops import _triton_ssd as module
+
+    heads, length = 4, 130
+
+    def call() -> None:
+        x, z, grad = (torch.zeros(2, length, heads, width, dtype=dtype) for _ in range(3))
+        dt = torch.zeros(2, length, heads)
+        B, C = torch.zeros(2, length, 1, 2 * states, dtype=dtype).chunk(2, dim=-1)
+        A = torch.zeros(heads)
+        D, bias, initial = torch.zeros(heads), torch.zeros(heads), torch.zeros(2, heads, width, states)
+        options = (D, z, bias, initial) if everything else (None,) * 4
+        tensors = x, dt, A, B, C, *options
+        _, final, kept = module.forward(*tensors, everything, False, 64, True)
+        module.backward(grad, final, *tensors, kept, everything, False, 64)
+
+    return call
+
+
+def _conv(dtype: torch.dtype, width: int, silu: bool) -> Callable:
+    from custom_networks.ops import _triton_causal_conv as module
+
+    def call() -> None:
+        x, grad = (torch.zeros(2, 130, 128, dtype=dtype) for _ in range(2))
+        tensors = x, torch.zeros(128, width), torch.zeros(128)
+        module.forward(*tensors, silu, False)
+        module.backward(grad, *tensors, silu, False)
+
+    return call
+
+
 CALLS = {
     "selective scan, bf16, N 16": _selective_scan(torch.bfloat16, 16, True, 1),
     "selective scan, fp32, N 16": _selective_scan(torch.float32, 16, True, 1),
@@ -126,6 +157,14 @@ CALLS = {
     "selective scan, fp32, N 32": _selective_scan(torch.float32, 32, True, 1),
     "selective scan, fp32, N 5": _selective_scan(torch.float32, 5, True, 1),
     "selective scan, bf16, N 64": _selective_scan(torch.bfloat16, 64, True, 1),
+    "SSD scan, bf16, P 64, N 128": _ssd(torch.bfloat16, 64, 128, True),
+    "SSD scan, fp32, P 64, N 64, plain": _ssd(torch.float32, 64, 64, False),
+    "SSD scan, fp32, P 80, N 32": _ssd(torch.float32, 80, 32, True),
+    "SSD scan, bf16, P 128, N 256": _ssd(torch.bfloat16, 128, 256, True),
+    "convolution, bf16, W 4, silu": _conv(torch.bfloat16, 4, True),
+    "convolution, fp32, W 4, silu": _conv(torch.float32, 4, True),
+    "convolution, fp32, W 8, silu": _conv(torch.float32, 8, True),
+    "convolution, bf16, W 4": _conv(torch.bfloat16, 4, False),
 }
 
 
