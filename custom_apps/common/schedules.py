@@ -58,7 +58,7 @@ class WarmupSchedule(StepCountLR):
     Args:
         optimizer: its rates at construction are the highest.
         steps: number of steps in all; later rates are those of the end.
-        warmup_steps: steps of the warm-up, part of ``steps``.
+        warmup_steps: steps of the warm-up, part of ``steps``; a short run may end before it.
         shape: ``constant``; ``linear`` and ``cosine`` fall to the final rate; ``multistep`` multiplies the height by
             ``gamma`` at each milestone; ``cosine_restart`` repeats warm-up and cosine in cycles of ``cycle_steps``,
             each ``cycle_factor`` times longer and ``gamma`` times lower (final rate included) than the one before; it
@@ -72,7 +72,7 @@ class WarmupSchedule(StepCountLR):
         cycle: length of the first cycle and factor of ``cosine_restart``.
 
     Raises:
-        ValueError: for an unknown shape or warm-up, or a warm-up that is not shorter than the schedule or cycle.
+        ValueError: for an unknown shape or warm-up, or a warm-up that is not shorter than the first cycle.
 
     Source: E-ViM3, arXiv 2503.20258, whose schedules step with every micro-batch.
     """
@@ -96,9 +96,8 @@ class WarmupSchedule(StepCountLR):
             raise ValueError(f"warmup must be one of {', '.join(WARMUPS)}, got {warmup!r}")
         if shape == "cosine_restart" and cycle is None:
             raise ValueError("cosine_restart needs cycle=(steps of the first cycle, factor)")
-        length = steps if shape != "cosine_restart" else int(cycle[0])
-        if not 0 <= warmup_steps < length:
-            raise ValueError(f"{warmup_steps} warm-up steps do not fit into {length} steps")
+        if warmup_steps < 0 or (shape == "cosine_restart" and warmup_steps >= cycle[0]):
+            raise ValueError(f"{warmup_steps} warm-up steps do not fit")
         self.steps, self.warmup_steps, self.shape, self.warmup = int(steps), int(warmup_steps), shape, warmup
         self.final_ratio = final_ratio
         self.start_ratio = final_ratio if start_ratio is None else start_ratio
@@ -111,7 +110,7 @@ class WarmupSchedule(StepCountLR):
             return self._restarted(step)
         if step < self.warmup_steps:
             return self._between(self.start_ratio, WARMUPS[self.warmup](step / self.warmup_steps))
-        part = min(1.0, (step - self.warmup_steps) / (self.steps - self.warmup_steps))
+        part = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
         return self._between(self.final_ratio, self._height(step, part))
 
     def get_lr(self) -> list[float]:

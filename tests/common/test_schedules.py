@@ -36,6 +36,11 @@ def test_schedule_of_masked_autoencoders():
     assert rates[420] == pytest.approx(7.5e-5)
 
 
+def test_a_run_may_end_within_the_warm_up():
+    assert curve(2, warmup_steps=4, start_ratio=0.0) == [0.0, 0.25]
+    assert curve(4, 6, warmup_steps=4, start_ratio=0.0, final_ratio=0.5)[3:] == [0.75, 1.0, 0.5]
+
+
 def test_groups_keep_their_proportions():
     schedule = WarmupSchedule(optimizer(1.0, 0.25), 10, warmup_steps=2)
     for _ in range(12):
@@ -87,7 +92,7 @@ def test_stepping_before_the_optimizer_does_not_warn(recwarn):
     [
         ({"shape": "sine"}, "shape"),
         ({"warmup": "slow"}, "warmup"),
-        ({"warmup_steps": 9}, "do not fit"),
+        ({"warmup_steps": -1}, "do not fit"),
         ({"shape": "cosine_restart"}, "needs cycle"),
         ({"shape": "cosine_restart", "cycle": (3, 2.0), "warmup_steps": 3}, "do not fit"),
     ],
