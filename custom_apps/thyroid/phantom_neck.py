@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d
 
 from custom_apps.thyroid.phantom_scanner import PIXEL_MM, Tissue
+from custom_apps.thyroid.phantom_texture import texture
 
 # Strength of echoes in decibels below white, and loss there and back in decibels per millimeter.
 SKIN_DB, FAT_DB, MUSCLE_DB, GLAND_DB, BLOOD_DB = -12.0, -31.0, -35.0, -22.5, -62.0
@@ -37,7 +38,7 @@ def neck(random: np.random.Generator, width_mm: float, height_mm: float) -> tupl
         height_mm: its depth.
     """
     shape = (round(height_mm / PIXEL_MM), round(width_mm / PIXEL_MM))
-    tissue = Tissue(np.full(shape, FAT_DB + 3), np.full(shape, SOFT_LOSS))
+    tissue = Tissue(np.full(shape, FAT_DB + 3, np.float32), np.full(shape, SOFT_LOSS, np.float32))
     y = tissue.depth_mm
     lobe = Lobe(
         (random.uniform(15, 18), random.uniform(16.5, 18.5)), (random.uniform(9.5, 11.5), random.uniform(8.2, 9.6))
@@ -87,8 +88,8 @@ def _gland(tissue: Tissue, random: np.random.Generator, lobe: Lobe) -> None:
     inside = np.maximum(inside, bridge)
     shape = tissue.echo_db.shape
     coarse = random.uniform(0.5, 1.4)
-    texture = GLAND_DB + random.normal(0, 1) + coarse * _texture(random, shape, (0.5, 0.6))
-    tissue.paint(_soft(inside), texture, SOFT_LOSS)
+    grain = GLAND_DB + random.normal(0, 1) + coarse * _texture(random, shape, (0.5, 0.6))
+    tissue.paint(_soft(inside), grain, SOFT_LOSS)
     # The capsule is bright where the beam meets it at a right angle.
     slope = np.abs(y - lobe.place_mm[1]) / np.hypot(x - lobe.place_mm[0], y - lobe.place_mm[1])
     _line(tissue, inside, GLAND_DB - 8 + 17 * slope**3, 0.12)
@@ -158,9 +159,6 @@ def _waves(random: np.random.Generator, count: int, size: int) -> np.ndarray:
     return (waves - waves.mean(1, keepdims=True)) / (waves.std(1, keepdims=True) + 1e-9)
 
 
-def _texture(random: np.random.Generator, shape: tuple[int, ...], size_mm: tuple[float, float]) -> np.ndarray:
-    """Smooth random values of standard deviation 1, with grains of this size in depth and along the probe."""
-    values = gaussian_filter(
-        random.standard_normal(shape, np.float32), [size / PIXEL_MM for size in size_mm], mode="wrap", truncate=2.5
-    )
-    return values / values.std()
+def _texture(random: np.random.Generator, shape: tuple[int, int], size_mm: tuple[float, float]) -> np.ndarray:
+    """Texture with grains of this size in depth and along the probe."""
+    return texture(random, shape, (size_mm[0] / PIXEL_MM, size_mm[1] / PIXEL_MM))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from custom_apps.thyroid.phantom_neck import BLOOD_DB, BLOOD_LOSS, GLAND_DB, SOFT_LOSS, Lobe
 from custom_apps.thyroid.phantom_scanner import PIXEL_MM, Tissue
+from custom_apps.thyroid.phantom_texture import texture
 
 BENIGN = ("solid", "spongiform", "cystic")
 CALCIFICATION_DB, CALCIFICATION_LOSS = 1.0, 3.0
@@ -80,8 +80,8 @@ def add_nodule(tissue: Tissue, nodule: Nodule, kind: str, random: np.random.Gene
     shape = inside.shape
     soft = np.clip(inside / 0.3 + 0.5, 0, 1)
     if kind == "malignant":
-        texture = GLAND_DB - random.uniform(13, 17) + 1.8 * _texture(random, shape, 0.5)
-        tissue.paint(soft, texture, SOFT_LOSS + random.uniform(0.15, 0.4))
+        grain = GLAND_DB - random.uniform(13, 17) + 1.8 * _texture(random, shape, 0.5)
+        tissue.paint(soft, grain, SOFT_LOSS + random.uniform(0.15, 0.4))
         _calcify(tissue, random, inside, random.integers(5, 14))
         return inside > 0
     halo = np.exp(-(((inside - 0.1) / 0.45) ** 2))
@@ -90,8 +90,8 @@ def add_nodule(tissue: Tissue, nodule: Nodule, kind: str, random: np.random.Gene
         clots = np.clip((_texture(random, shape, 1.0) - 1.3) * 2, 0, 1) * np.clip(inside, 0, 1)
         tissue.paint(clots, GLAND_DB - 6)
         return inside > 0
-    texture = GLAND_DB + random.uniform(-5, 1) + 1.5 * _texture(random, shape, 0.7)
-    tissue.paint(soft, texture)
+    grain = GLAND_DB + random.uniform(-5, 1) + 1.5 * _texture(random, shape, 0.7)
+    tissue.paint(soft, grain)
     if kind == "spongiform":
         holes = _texture(random, shape, 0.34)
         tissue.paint(np.clip((holes - 0.35) * 3, 0, 1) * np.clip(inside - 0.3, 0, 1), BLOOD_DB + 14, BLOOD_LOSS + 0.2)
@@ -110,6 +110,5 @@ def _calcify(tissue: Tissue, random: np.random.Generator, inside: np.ndarray, co
         tissue.loss_db_per_mm[spot] = CALCIFICATION_LOSS
 
 
-def _texture(random: np.random.Generator, shape: tuple[int, ...], size_mm: float) -> np.ndarray:
-    values = gaussian_filter(random.standard_normal(shape, np.float32), size_mm / PIXEL_MM, mode="wrap", truncate=2.5)
-    return values / values.std()
+def _texture(random: np.random.Generator, shape: tuple[int, int], size_mm: float) -> np.ndarray:
+    return texture(random, shape, (size_mm / PIXEL_MM,) * 2)

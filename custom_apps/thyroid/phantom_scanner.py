@@ -25,12 +25,12 @@ class Tissue:
     @property
     def depth_mm(self) -> np.ndarray:
         """Depth of each row's middle (H, 1)."""
-        return (np.arange(self.echo_db.shape[0])[:, None] + 0.5) * PIXEL_MM
+        return ((np.arange(self.echo_db.shape[0], dtype=np.float32) + 0.5) * PIXEL_MM)[:, None]
 
     @property
     def place_mm(self) -> np.ndarray:
         """Place of each column's middle along the probe (W,)."""
-        return (np.arange(self.echo_db.shape[1]) + 0.5) * PIXEL_MM
+        return (np.arange(self.echo_db.shape[1], dtype=np.float32) + 0.5) * PIXEL_MM
 
     def paint(self, share: np.ndarray, echo_db: float | np.ndarray, loss_db_per_mm: float | None = None) -> None:
         """Replaces tissue where ``share`` is 1, blends where it lies between 0 and 1."""
