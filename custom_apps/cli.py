@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -36,6 +37,16 @@ def _positive_real(text: str) -> float:
     if not float(text) > 0:
         raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
     return float(text)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, found, value = text.partition("=")
+    if not found or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value
 
 
 PREPARATION: dict[str, dict[str, Any]] = {
@@ -127,13 +138,18 @@ def check(arguments: argparse.Namespace) -> int:
 
 def convert(arguments: argparse.Namespace) -> int:
     """Turns the authors' checkpoint into model files of a bundle."""
+    from custom_apps.common.checkpoint_files import install_weights
     from custom_networks.published import load, read_checkpoint
 
     room = next(room for room in ROOMS.values() if arguments.system in room.systems)
     content = read_checkpoint(arguments.checkpoint)
-    network, report = load(arguments.system, content)
+    try:
+        network, report = load(arguments.system, content, **dict(arguments.set))
+    except TypeError as error:
+        raise SystemExit(f"--set: {error}") from error
     print(f"{arguments.checkpoint}: {report}")
-    for path in imported(room.install_converted)(network, content, arguments.output):
+    install = imported(room.install_converted) if room.install_converted else install_weights
+    for path in install(network, content, arguments.output):
         print(path)
     return 0
 
@@ -206,6 +222,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("system", choices=sorted(s for room in ROOMS.values() for s in room.systems))
     command.add_argument("checkpoint", help="the authors' file")
     command.add_argument("output", help="folder for the model files; must not hold a model")
+    command.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what the file does not tell: network=NAME, or an argument of the network",
+    )
 
     command = add(folds)
     command.add_argument(

@@ -12,6 +12,8 @@ import torch
 
 from custom_apps.cli import main
 from custom_apps.seg.phantom_ct import write_ct_phantom
+from custom_networks.nets.mamba3d_regressor import Mamba3DRegressor
+from custom_networks.published import export
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +109,21 @@ def test_convert_refuses_what_is_no_checkpoint(tmp_path, capsys):
         assert main(["convert", "umamba", str(tmp_path / name), str(tmp_path / "out")]) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_convert_writes_weights_that_the_bundle_loads(tmp_path, capsys):
+    arguments = {"clip_size": (4, 16, 16), "patch_size": 8, "embed_dim": 16, "num_macro_blocks": 1, "final_dim": 8}
+    network = Mamba3DRegressor(**arguments)
+    torch.save({"model": export("echo", network)}, tmp_path / "checkpoint_best_epoch_3.pth")
+    settings = [f"--set={name}={value}" for name, value in arguments.items()]
+    command = ["convert", "echo", str(tmp_path / "checkpoint_best_epoch_3.pth"), str(tmp_path / "models")]
+    name = "--set=network=echo_dynamic_video_mamba_3d"
+    assert main([*command, name, *settings]) == 0
+    stored = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    own = network.state_dict()
+    assert stored.keys() == own.keys()
+    assert all(torch.equal(stored[key], own[key]) for key in own)
+    assert main([*command, name, *settings]) == 1
+    assert "already there and not overwritten" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="no_such_argument"):
+        main([*command[:3], str(tmp_path / "other"), name, "--set=no_such_argument=1"])

@@ -15,8 +15,8 @@ from custom_apps.common.gathering import gather_rows
 class CaseMetric(Metric):
     """Metric of a MONAI evaluator that keeps one row a case; a subclass says what a row is and what follows from all.
 
-    Each case's batch item with the output's ``pred`` goes to :meth:`row`. The evaluator's batches and outputs have to be
-    lists of cases, as MONAI's ``decollate`` leaves them.
+    Each case's batch item with the output's ``pred`` goes to :meth:`row`. The evaluator's batches and outputs have to
+    be lists of cases, as MONAI's ``decollate`` leaves them.
     """
 
     def reset(self) -> None:

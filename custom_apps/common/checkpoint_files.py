@@ -66,6 +66,28 @@ def load_weights(network: nn.Module, weights: Mapping[str, Any], path: str | Pat
     without_ddp(network).load_state_dict(weights)
 
 
+def install_weights(network: nn.Module, content: Mapping[str, Any], folder: str | Path) -> list[Path]:
+    """Writes a network's weights as ``model.pt``, as a bundle's training leaves and its configurations read them.
+
+    Args:
+        network: network to store.
+        content: the checkpoint that its weights come from; not used.
+        folder: where to write; must not hold a model yet.
+
+    Returns:
+        The file written.
+
+    Raises:
+        DataError: if the folder already holds weights.
+    """
+    path = Path(folder) / "model.pt"
+    if path.exists():
+        raise DataError(path, "already there and not overwritten", "a folder without a model")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_whole(without_ddp(network).state_dict(), path)
+    return [path]
+
+
 def _first(keys: list[str]) -> str:
     return ", ".join(keys[:SHOWN_KEYS]) + (", …" if len(keys) > SHOWN_KEYS else "")
 

@@ -27,7 +27,7 @@ class Room:
             read; gives a list of problems, or nothing of interest. Its parameters decide which options there are.
         check: function ``(folder) -> list of problems``.
         install_converted: function ``(network, checkpoint content, folder) -> files`` that writes a converted
-            checkpoint as the bundle's model files.
+            checkpoint as the bundle's model files; None writes ``model.pt`` alone.
         demo: function ``(bundle folder, output folder) -> list of argument lists of python``.
         demo_summary: function ``(output folder) -> text`` about what came out.
     """
