@@ -19,6 +19,7 @@ def run_folds(
     only: int | Sequence[int] | None = None,
     parts: str | Sequence[str] = PARTS,
     evaluation: str = "evaluate",
+    tracking: str | None = None,
     **overrides: Any,
 ) -> None:
     """Trains and evaluates the folds of a bundle, in this process.
@@ -34,6 +35,8 @@ def run_folds(
         only: folds to train, of ``0`` … ``folds - 1``; None for all. All are evaluated.
         parts: ``train`` and ``evaluate``, or one of them.
         evaluation: configuration merged last to evaluate, a name or a path.
+        tracking: settings of experiment tracking for the trainings, as of ``monai.bundle run``: a name in the bundle's
+            ``configs``, a path, or ``mlflow``. The evaluation uses ``<name>_evaluate`` where the bundle has it.
         **overrides: further ids of the configuration.
 
     Raises:
@@ -52,9 +55,14 @@ def run_folds(
     if lost := [fold for fold in chosen if fold not in range(folds)]:
         raise ValueError(f"there are {folds} folds, from 0 to {folds - 1}; not {lost}")
     training = [configuration(bundle, name) for name in ("train", *overlays)]
-    runs = [(f"fold {fold}", training, {"fold": int(fold)}) for fold in chosen if "train" in parts]
+    runs = [
+        (f"fold {fold}", training, {"fold": int(fold), "tracking": _settings(bundle, tracking)})
+        for fold in chosen
+        if "train" in parts
+    ]
     if "evaluate" in parts:
-        runs.append(("all folds together", [*training, configuration(bundle, evaluation)], {}))
+        own = {"tracking": _settings(bundle, tracking, "_evaluate")}
+        runs.append(("all folds together", [*training, configuration(bundle, evaluation)], own))
     for title, files, own in runs:
         started = time.monotonic()
         workflow = ConfigWorkflow(
@@ -83,3 +91,11 @@ def configuration(bundle: Path, name: str) -> Path:
             return path
     known = sorted(path.stem for path in (bundle / "configs").glob("*.yaml"))
     raise DataError(name, "no such configuration", f"a YAML file, or one of {', '.join(known)}")
+
+
+def _settings(bundle: Path, tracking: str | None, ending: str = "") -> str | None:
+    """What ``tracking`` of ``monai.bundle run`` takes."""
+    if tracking in (None, "mlflow"):
+        return tracking
+    known = (bundle / "configs" / f"{tracking}{ending}.yaml").is_file()
+    return str(configuration(bundle, f"{tracking}{ending}" if known else tracking))
