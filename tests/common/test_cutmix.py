@@ -37,6 +37,7 @@ def test_cutmix_weights_by_area(minmax):
             box = (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
             assert box == pasted.sum()
         assert torch.equal(data["image"], batch()["image"])
+        assert minmax is None or 0.03 < 1 - share <= 0.36
 
 
 def test_switch_probability_and_smoothing():
