@@ -1,7 +1,7 @@
 """Masked autoencoder with vision transformers, for images and volumes.
 
 Source: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"; as the baseline of Hu et al. 2024,
-arXiv:2409.07746. Letters: B batch, L patches, C width.
+arXiv:2409.07746; Kang et al. 2023, arXiv:2306.08249 (Deblurring MAE). Letters: B batch, L patches, C width.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from custom_networks.layers.vit_block import ViTStack
 
 class ViTMAE(MaskedAutoencoder):
     """Masked autoencoder of pre-normalized transformer blocks with a class token.
+
+    The published MAE has ``norm_pix=False`` and ``loss_on="hidden"``. The published Deblurring MAE has
+    ``loss_on="all"``; its input is a blurred image and its ``target_image`` the original one.
 
     Args:
         in_channels: image channels.

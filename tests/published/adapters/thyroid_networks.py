@@ -241,11 +241,10 @@ def unet(vector: Vector) -> None:
 def hand_over_to_a_backbone(vector: Vector) -> None:
     config, inputs, checkpoint = vector.config, vector.section("in"), vector.section("ckpt")
     content = {"model": {name.removeprefix("model/"): value for name, value in checkpoint.items()}}
-    side = inputs["image"].shape[-1]
     patches = [content["model"][f"patch_embed{i}.proj.weight"].shape[-1] for i in (1, 2, 3)]
     network = build(
         "UPerNet",
-        image_size=[side, side],
+        image_size=inputs["image"].shape[2:],
         patch_sizes=patches,
         embed_dims=config["embed_dim"],
         depths=config["depth"],
