@@ -23,10 +23,18 @@ class GatheredMetric:
             element are given as arrays of one axis.
         keys: keys of the engine's output, such as reference and prediction.
         index: key of the batch with the number of the case.
+        transform: applied to every value of a case, such as a choice among several outputs.
     """
 
-    def __init__(self, measure: Callable[..., float], keys: Sequence[str] = ("label", "pred"), index: str = "index"):
+    def __init__(
+        self,
+        measure: Callable[..., float],
+        keys: Sequence[str] = ("label", "pred"),
+        index: str = "index",
+        transform: Callable[[Any], Any] | None = None,
+    ):
         self.measure, self.keys, self.index = measure, tuple(keys), index
+        self.transform = transform or (lambda value: value)
         self._values: dict[int, tuple[np.ndarray, ...]] = {}
 
     def attach(self, engine: Engine, name: str) -> None:
@@ -42,7 +50,7 @@ class GatheredMetric:
     def update(self, engine: Engine) -> None:
         """Takes the cases of a batch."""
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self._values[int(batch[self.index])] = tuple(_array(output[key]) for key in self.keys)
+            self._values[int(batch[self.index])] = tuple(_array(self.transform(output[key])) for key in self.keys)
 
     def compute(self) -> float:
         """The measure of all cases of all processes."""

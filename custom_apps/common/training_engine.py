@@ -179,10 +179,7 @@ class Trainer(SupervisedTrainer):
 
 
 class Evaluator(SupervisedEvaluator):
-    """MONAI's supervised evaluator in the precision of the trainer.
-
-    Of a list of outputs the first is the prediction; so it is of a named tuple, whose further fields are
-    ``pred_<field>``.
+    """MONAI's supervised evaluator in the precision of the trainer; of a list of outputs the first is the prediction.
 
     Args:
         args, kwargs: of MONAI's ``SupervisedEvaluator``; ``amp`` switches mixed precision on.
@@ -226,7 +223,8 @@ class Evaluator(SupervisedEvaluator):
                 with torch.no_grad():
                     engine.state.output[Keys.LOSS + suffix] = self.loss_function(predictions, targets).mean()
             if self.keep_predictions:
-                engine.state.output |= {key + suffix: value for key, value in _named(predictions).items()}
+                first = predictions[0] if isinstance(predictions, list) else predictions
+                engine.state.output[Keys.PRED + suffix] = first
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
@@ -240,13 +238,6 @@ class Evaluator(SupervisedEvaluator):
 def _prepared(engine: Workflow, batchdata: dict[str, torch.Tensor]) -> tuple[Any, Any, tuple, dict]:
     batch = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
     return batch if len(batch) == 4 else (*batch, (), {})
-
-
-def _named(predictions: Any) -> dict[str, Any]:
-    if isinstance(predictions, tuple) and hasattr(predictions, "_fields"):
-        names = [Keys.PRED, *(f"{Keys.PRED}_{name}" for name in predictions._fields[1:])]
-        return dict(zip(names, predictions, strict=True))
-    return {Keys.PRED: predictions[0] if isinstance(predictions, list) else predictions}
 
 
 def _in_float32(values: torch.Tensor) -> torch.Tensor:

@@ -64,8 +64,8 @@ def demo_summary(output: Path) -> str:
     reported = [record["ef_percent"] for record in echonet_records(output / "data" / NAME, "TEST")]
     return "\n".join(
         [
-            f"mean absolute error {protocol['mae']['value']:.1f} points of ejection fraction on {len(reported)} phantom "
-            f"test videos; standard deviation {np.std(reported):.1f}",
+            f"ejection fraction of {len(reported)} phantom test videos: mean absolute error "
+            f"{protocol['mae']['value']:.1f} points, standard deviation {np.std(reported):.1f}",
             f"scatter and agreement  {test / 'figures'}",
             f"training curves        {output / 'eval' / 'figures' / 'training_curves.png'}",
             f"table                  {test / 'results.md'}",
