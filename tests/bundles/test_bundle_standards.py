@@ -10,6 +10,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from custom_apps.echo.phantom import write_echonet_phantom
 from custom_apps.seg.phantom_ct import write_ct_phantom
 from custom_apps.thyroid.phantom import write_thyroid_phantom
 from tests.bundles.bundle_cli import ROOT, run
@@ -94,8 +95,17 @@ def thyroid_deblur_mae_phantom(folder) -> tuple[dict, dict]:
     return {"dataset_dir": data, "batch_size": 2}, {"dataset_dir": data / "test-image"}
 
 
+def echo_ef_mamba3d_phantom(folder) -> tuple[dict, dict]:
+    data = write_echonet_phantom(folder, cases=5, test_cases=1, frames=(20, 30), size=32)
+    return {"dataset_dir": data, "batch_size": 2}, {"dataset_dir": data / "Videos"}
+
+
 # What each bundle's training and inference read; inference is inspected with the small networks of the demonstration.
-PHANTOMS = {"umamba_seg": umamba_seg_phantom, "thyroid_deblur_mae": thyroid_deblur_mae_phantom}
+PHANTOMS = {
+    "umamba_seg": umamba_seg_phantom,
+    "thyroid_deblur_mae": thyroid_deblur_mae_phantom,
+    "echo_ef_mamba3d": echo_ef_mamba3d_phantom,
+}
 
 
 def test_required_properties_are_complete(bundle, tmp_path):
