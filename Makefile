@@ -34,8 +34,16 @@ else
 	@$(PY) -m custom_apps demo $(BUNDLE) --output $(DEMO_DIR)/$(BUNDLE)
 endif
 
-test: setup
+test: $(VENV)/triton
 	$(PY) -m pytest -q
+
+# The kernels for GPUs are tested without one, by Triton's interpreter and compiler. Where there is no Triton, those
+# tests are skipped and say so.
+$(VENV)/triton: requirements-triton.lock $(VENV)/installed
+	case "$$(uname -sm)" in "Linux x86_64") \
+	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements-triton.lock \
+	|| echo "triton could not be installed: tests of its kernels will be skipped" ;; esac
+	touch $@
 
 lint: setup
 	$(VENV)/bin/ruff check .

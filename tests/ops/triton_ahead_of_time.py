@@ -1,8 +1,9 @@
 """Compiles the Triton kernels, as they would be launched, for GPUs that need not be there.
 
 The functions of the backend run on CPU tensors with ``launch`` replaced by a compiler: every kernel is built for
-exactly the constants, types and alignments of the call. Run as a program, it prints one JSON line a kernel with what
-``ptxas`` and ``cuobjdump``, which come with Triton, say about it.
+exactly the constants, types and alignments of the call. Run as a program, for instance as ``python -m
+tests.ops.triton_ahead_of_time 80,90,100``, it prints one JSON line a kernel with what the ``ptxas`` and ``cuobjdump``
+that come with Triton say about it.
 """
 
 from __future__ import annotations
@@ -153,6 +154,7 @@ CALLS = {
     "selective scan, fp32, N 16": _selective_scan(torch.float32, 16, True, 1),
     "selective scan, fp32, N 8, plain": _selective_scan(torch.float32, 8, False, 1),
     "selective scan, bf16, N 16, two directions": _selective_scan(torch.bfloat16, 16, True, 2),
+    "selective scan, fp32, N 16, two directions": _selective_scan(torch.float32, 16, True, 2),
     "selective scan, bf16, N 32": _selective_scan(torch.bfloat16, 32, True, 1),
     "selective scan, fp32, N 32": _selective_scan(torch.float32, 32, True, 1),
     "selective scan, fp32, N 5": _selective_scan(torch.float32, 5, True, 1),
@@ -168,25 +170,25 @@ CALLS = {
 }
 
 
-def main(capabilities: list[int], only: str = "") -> None:
-    """Prints the resources of every kernel of every call on every target."""
-    jobs = []
-    for name, call in CALLS.items():
-        if only in name:
-            jobs += [(name, *launch, target) for target in capabilities for launch in recorded(call, target)]
+def main(capabilities: list[int], chosen: list[str]) -> None:
+    """Prints the resources of every kernel of the chosen calls, of all if there are none, on every target."""
+    jobs = {}
+    for name in chosen or CALLS:
+        for capability in capabilities:
+            for kernel, arguments, options in recorded(CALLS[name], capability):
+                # A kernel is launched twice with other tensors of the same kind.
+                kinds = [(x.dtype, x.data_ptr() % 16) if isinstance(x, torch.Tensor) else x for x in arguments]
+                jobs[name, kernel.__name__, capability, str(kinds), str(options)] = kernel, arguments, options
 
-    def work(job: tuple) -> dict[str, object]:
-        name, kernel, arguments, options, capability = job
+    def work(job: tuple) -> str:
+        (name, kernel_name, capability, *_), (kernel, arguments, options) = job
         found = resources(build(kernel, arguments, options, capability))
-        return {"call": name, "kernel": kernel.__name__, "capability": capability, **found}
+        return json.dumps({"call": name, "kernel": kernel_name, "capability": capability, **found})
 
     with ThreadPoolExecutor(2) as pool:
-        seen = set()
-        for line in pool.map(work, jobs):
-            if (text := json.dumps(line)) not in seen:
-                seen.add(text)
-                print(text, flush=True)
+        for line in pool.map(work, jobs.items()):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
-    main([int(c) for c in sys.argv[1].split(",")], *sys.argv[2:])
+    main([int(c) for c in sys.argv[1].split(",")], sys.argv[2:])
