@@ -26,10 +26,15 @@ CACHE_VARIABLE = "CUSTOM_NETWORKS_CACHE"
 SOURCES = Path(__file__).with_name("csrc")
 TIMEOUT_S = 180.0
 
-# -ffast-math would fold rounding tricks away, and with older compilers switches the whole process to flush-to-zero.
+# The sources are vectors already, and with short loops unrolled -O2 is as fast as -O3 and compiled in two thirds of the
+# time. -ffast-math would fold rounding tricks away, and with older compilers switches the whole process to
+# flush-to-zero.
 _FLAGS = [
     "-std=c++17",
-    "-O3",
+    "-O2",
+    "-fpeel-loops",
+    "-fno-tree-vectorize",
+    "-fno-exceptions",
     "-ffp-contract=fast",
     "-fno-math-errno",
     "-fno-trapping-math",

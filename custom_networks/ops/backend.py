@@ -105,8 +105,8 @@ def resolve(operator: str, device_type: str) -> Callable:
         ValueError: The environment variable names no backend.
         RuntimeError: The selected backend is unavailable, does not serve this device or lacks this operator.
     """
-    to_onnx = torch.onnx.is_in_onnx_export()
-    if (to_onnx and _selected in ("auto", "reference")) or (_selected == "reference" and torch.compiler.is_exporting()):
+    to_onnx, exporting = _in_onnx_export(), torch.compiler.is_exporting()
+    if (to_onnx and _selected in ("auto", "reference")) or (exporting and _selected == "reference"):
         return getattr(_traceable, operator)
     name = _choose(_selected, operator, device_type)
     return getattr(sys.modules[BACKENDS[name].module], operator)
@@ -120,10 +120,15 @@ def resolve_beside(operator: str, main: str, device_type: str) -> Callable | Non
     Raises:
         As :func:`resolve`.
     """
-    if torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting():
+    if _in_onnx_export() or torch.compiler.is_exporting():
         return None
     name = _choose(_selected, main, device_type)
     return getattr(sys.modules[BACKENDS[name].module], operator, None)
+
+
+def _in_onnx_export() -> bool:
+    # The attribute imports the exporter, which takes longer than everything else in a first call.
+    return "torch.onnx" in sys.modules and torch.onnx.is_in_onnx_export()
 
 
 def _choose(selected: str, operator: str, device_type: str) -> str:

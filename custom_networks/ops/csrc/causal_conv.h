@@ -34,29 +34,27 @@ template <class T, int W>
 class Taps {
  public:
   Taps(const CausalConv& c, Rows<const T> x, int64_t batch, int64_t first)
-      : width(W ? W : static_cast<int>(c.width)), x_(x), batch_(batch), first_(first), silu_(c.silu) {
+      : x_(x), batch_(batch), first_(first), silu_(c.silu), width_(static_cast<int>(c.width)) {
     const int64_t left = c.channels - first;
     count = static_cast<int>(left < kLanes ? left : kLanes);
-    for (int k = 0; k < width; ++k) weight[k] = load(c.weight + k * c.channels + first, count);
+    for (int k = 0; k < width(); ++k) weight[k] = load(c.weight + k * c.channels + first, count);
     bias_ = c.bias ? load(c.bias + first, count) : vec{};
   }
+  int width() const { return W ? W : width_; }
   // Row t, zero before the sequence.
   vec row(int64_t t) const { return t < 0 ? vec{} : load(x_.at(batch_, t) + first_, count); }
   // Fills a window with the rows that precede time t; its last place is for row t itself.
   void open(vec* window, int64_t t) const {
-#pragma GCC unroll 4
-    for (int k = 0; k < width - 1; ++k) window[k + 1] = row(t - width + 1 + k);
+    for (int k = 0; k < width() - 1; ++k) window[k + 1] = row(t - width() + 1 + k);
   }
   // Moves the window to end at row t.
   void advance(vec* window, int64_t t) const {
-#pragma GCC unroll 4
-    for (int k = 0; k < width - 1; ++k) window[k] = window[k + 1];
-    window[width - 1] = load(x_.at(batch_, t) + first_, count);
+    for (int k = 0; k < width() - 1; ++k) window[k] = window[k + 1];
+    window[width() - 1] = load(x_.at(batch_, t) + first_, count);
   }
   vec sum(const vec* window) const {
     vec s = bias_;
-#pragma GCC unroll 4
-    for (int k = 0; k < width; ++k) s += weight[k] * window[k];
+    for (int k = 0; k < width(); ++k) s += weight[k] * window[k];
     return s;
   }
   vec value(const vec* window) const {
@@ -71,7 +69,6 @@ class Taps {
   }
 
   static constexpr int kRoom = W ? W : kMaxWidth;
-  const int width;
   int count;
   vec weight[kRoom];
 
@@ -79,6 +76,7 @@ class Taps {
   const Rows<const T> x_;
   const int64_t batch_, first_;
   const bool silu_;
+  const int width_;
   vec bias_;
 };
 
@@ -115,7 +113,7 @@ void gradients_behind(const Taps<T, W>& taps, const Rows<const T>& g, int64_t ba
                       int64_t length, vec* gs) {
   vec window[Taps<T, W>::kRoom];
   taps.open(window, end);
-  for (int j = 0; j < taps.width - 1; ++j) {
+  for (int j = 0; j < taps.width() - 1; ++j) {
     gs[j] = vec{};
     if (end + j >= length) continue;
     taps.advance(window, end + j);
@@ -140,7 +138,7 @@ void causal_conv_backward_range(const CausalConv& c, const CausalConvGradients& 
     const int rows = static_cast<int>(stop - start);
     for (int64_t first = 0; first < c.channels; first += kLanes) {
       const Taps<T, W> taps(c, x, batch, first);
-      const int width = taps.width, count = taps.count;
+      const int width = taps.width(), count = taps.count;
       vec* later = work.later + first / kLanes * kMaxWidth;
       vec xs[kRowsTogether + taps.kRoom - 1], gs[kRowsTogether + taps.kRoom - 1], dw[taps.kRoom] = {}, db = {};
       for (int i = 0; i < rows + width - 1; ++i) xs[i] = taps.row(start - width + 1 + i);

@@ -120,7 +120,7 @@ SCAN_KERNEL void recompute(const vec* rate, const BackwardSpace& work, Table B, 
 // The reverse sweep over a chunk for K states. S and E accumulate <l, B> and <A log2(e), q>. A vector of dBC holds the
 // gradients of B in its first half and of C in its second.
 template <int K>
-SCAN_KERNEL void sweep(const vec* rate, const BackwardSpace& work, Table B, Table C, vec* carry, vec* dA, vec* dBC,
+__attribute__((flatten)) SCAN_KERNEL void sweep(const vec* rate, const BackwardSpace& work, Table B, Table C, vec* carry, vec* dA, vec* dBC,
                        int steps, const Ahead<2>& ahead) {
   vec l[K], sum[K];
 #pragma GCC unroll 16
