@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -34,9 +35,7 @@ class FoldEnsemble(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logarithms of the mean probabilities (B, classes), which are logits of the same probabilities."""
-        return torch.stack([member(image).float().log_softmax(1) for member in self.members]).logsumexp(0) - torch.log(
-            torch.tensor(float(len(self.members)))
-        )
+        return mean_of_logits([member(image) for member in self.members])
 
 
 class EnsembleLoader:
@@ -69,75 +68,48 @@ class EnsembleLoader:
         self._loaded = True
 
 
-class MarkerPrediction(NamedTuple):
-    """Prediction of a volume.
-
-    Attributes:
-        logits: of the classes, (B, classes).
-        map: of where the network responds, (B, 1, x, y, z); without one (B, 0).
-    """
-
-    logits: torch.Tensor
-    map: torch.Tensor
-
-
-class MarkerInferer(Inferer):
-    """Inferer that gives logits and map of a volume in one go.
+class MirroredInferer(Inferer):
+    """Inferer that predicts a volume (B, C, right, front, up) also with left and right exchanged.
 
     Args:
-        maps: False leaves the map out.
-        source: see :func:`custom_apps.brain.latent_map.latent_map`, as the following ones.
-        reduce: from the features of a token to a number.
-        blocks: number of blocks to run.
-        expand: ``nearest`` or ``linear``.
-        rescale: ``none``, ``minmax`` or ``percentile``.
-        mirrored: also predict the volume with left and right exchanged, and average the probabilities.
+        mirrored: False predicts the volume alone.
+    """
 
-    The map of an ensemble is the mean of its members' maps.
+    def __init__(self, mirrored: bool = True):
+        super().__init__()
+        self.mirrored = mirrored
+
+    def __call__(self, inputs: torch.Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Logits (B, classes), with both ways logarithms of the mean probabilities."""
+        logits = network(inputs)
+        return mean_of_logits([logits, network(inputs.flip(2))]) if self.mirrored else logits
+
+
+class SaveMaps:
+    """Handler of an evaluator that makes and writes the map of every examination.
+
+    Takes ``image``, ``affine``, ``case`` and, where they are, ``tumor``, ``original_shape`` and ``original_affine``
+    from the batch and ``pred`` from the output, and runs the network itself. See
+    :func:`custom_apps.brain.latent_map.latent_map` and :func:`custom_apps.brain.map_files.write_map_files`.
+
+    Args:
+        output_dir: made when missing.
+        network: a classifier, or a :class:`FoldEnsemble`, whose map is the mean of its members' maps.
+        class_names: of class 0 and 1, for the title of the picture.
+        overwrite: replace files of earlier runs.
+        **options: of ``latent_map``: ``source``, ``reduce``, ``blocks``, ``expand``, ``rescale``.
     """
 
     def __init__(
         self,
-        maps: bool = True,
-        source: str | None = None,
-        reduce: str = "max",
-        blocks: int | None = None,
-        expand: str = "nearest",
-        rescale: str = "none",
-        mirrored: bool = False,
+        output_dir: str | Path,
+        network: nn.Module,
+        class_names: Sequence[str] = ("0", "1"),
+        overwrite: bool = False,
+        **options: Any,
     ):
-        super().__init__()
-        self.maps, self.mirrored = maps, mirrored
-        self.options = {"source": source, "reduce": reduce, "blocks": blocks, "expand": expand, "rescale": rescale}
-
-    def __call__(self, inputs: torch.Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> MarkerPrediction:
-        """Predicts a batch."""
-        logits = network(inputs)
-        if self.mirrored:
-            both = torch.stack([logits.float(), network(inputs.flip(2)).float()]).log_softmax(-1)
-            logits = both.logsumexp(0) - torch.log(torch.tensor(2.0))
-        network = without_ddp(network)
-        members = network.members if isinstance(network, FoldEnsemble) else [network]
-        if not self.maps:
-            return MarkerPrediction(logits, logits.new_zeros(len(logits), 0))
-        maps = [latent_map(member, inputs, **self.options) for member in members]
-        return MarkerPrediction(logits, torch.stack(maps).mean(0))
-
-
-class SaveMaps:
-    """Handler of an evaluator with a :class:`MarkerInferer` that writes the map of every examination.
-
-    Takes ``image``, ``affine``, ``case`` and, where they are, ``tumor``, ``original_shape`` and ``original_affine``
-    from the batch, ``pred`` and ``pred_map`` from the output; see :func:`custom_apps.brain.map_files.write_map_files`.
-
-    Args:
-        output_dir: made when missing.
-        class_names: of class 0 and 1, for the title of the picture.
-        overwrite: replace files of earlier runs.
-    """
-
-    def __init__(self, output_dir: str | Path, class_names: Sequence[str] = ("0", "1"), overwrite: bool = False):
-        self.output_dir, self.class_names, self.overwrite = Path(output_dir), tuple(class_names), overwrite
+        self.output_dir, self.network, self.options = Path(output_dir), network, options
+        self.class_names, self.overwrite = tuple(class_names), overwrite
 
     def attach(self, engine: Engine) -> None:
         """Registers the handler."""
@@ -146,11 +118,17 @@ class SaveMaps:
     def __call__(self, engine: Engine) -> None:
         """Writes the files of an iteration's examinations."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            if output["pred_map"].numel():
-                self.write(item, output["pred"], output["pred_map"])
+            self.write(item, output["pred"])
 
-    def write(self, item: Mapping[str, Any], logits: torch.Tensor, values: torch.Tensor) -> dict[str, Path]:
-        """Writes the map (1, x, y, z) of one examination; returns the files by kind."""
+    def map_of(self, image: torch.Tensor) -> torch.Tensor:
+        """The map (x, y, z) of a volume (C, x, y, z)."""
+        network = without_ddp(self.network)
+        members = network.members if isinstance(network, FoldEnsemble) else [network]
+        image = image[None].to(next(network.parameters()).device)
+        return torch.stack([latent_map(member, image, **self.options)[0, 0] for member in members]).mean(0)
+
+    def write(self, item: Mapping[str, Any], logits: torch.Tensor) -> dict[str, Path]:
+        """Writes the map of one examination; returns the files by kind."""
         case = str(item["case"])
         if self.overwrite:
             for ending in MAP_ENDINGS:
@@ -160,7 +138,7 @@ class SaveMaps:
             record = {key: item[key].cpu().numpy() for key in ("original_shape", "original_affine")}
         probability = float(logits.float().softmax(-1)[1])
         return write_map_files(
-            values[0].float().cpu().numpy(),
+            self.map_of(item["image"]).float().cpu().numpy(),
             item["image"].cpu().numpy(),
             item["affine"].cpu().numpy(),
             self.output_dir,
@@ -169,3 +147,8 @@ class SaveMaps:
             record=record,
             title=f"{case}: {self.class_names[1]} {probability:.2f}",
         )
+
+
+def mean_of_logits(several: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Logarithms of mean probabilities, which are logits of the same probabilities; float32."""
+    return torch.stack([logits.float().log_softmax(-1) for logits in several]).logsumexp(0) - math.log(len(several))

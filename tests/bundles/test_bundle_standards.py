@@ -10,6 +10,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from custom_apps.brain.phantom import write_glioma_phantom
+from custom_apps.brain.prepare import prepare_dataset
 from custom_apps.echo.phantom import write_echonet_phantom
 from custom_apps.seg.phantom_ct import write_ct_phantom
 from custom_apps.thyroid.phantom import write_thyroid_phantom
@@ -100,11 +102,18 @@ def echo_ef_mamba3d_phantom(folder) -> tuple[dict, dict]:
     return {"dataset_dir": data, "batch_size": 2}, {"dataset_dir": data / "Videos"}
 
 
+def brain_idh_ssm_mae_phantom(folder) -> tuple[dict, dict]:
+    data = write_glioma_phantom(folder, cases=13, size=24, unknown_every=0)
+    prepare_dataset(data, folder / "prepared", size=40, spacing_mm=8.0, pictures=False)
+    return {"dataset_dir": folder / "prepared"}, {"dataset_dir": data}
+
+
 # What each bundle's training and inference read; inference is inspected with the small networks of the demonstration.
 PHANTOMS = {
     "umamba_seg": umamba_seg_phantom,
     "thyroid_deblur_mae": thyroid_deblur_mae_phantom,
     "echo_ef_mamba3d": echo_ef_mamba3d_phantom,
+    "brain_idh_ssm_mae": brain_idh_ssm_mae_phantom,
 }
 
 
