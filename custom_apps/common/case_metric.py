@@ -17,7 +17,12 @@ class CaseMetric(Metric):
 
     Each case's batch item with the output's ``pred`` goes to :meth:`row`. The evaluator's batches and outputs have to
     be lists of cases, as MONAI's ``decollate`` leaves them.
+
+    Attributes:
+        prediction: key of the output that is given as ``pred``.
     """
+
+    prediction = "pred"
 
     def reset(self) -> None:
         """Forgets all cases."""
@@ -26,7 +31,7 @@ class CaseMetric(Metric):
     def iteration_completed(self, engine: Engine) -> None:
         """Keeps the cases of an iteration."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self.update({**item, "pred": output["pred"]})
+            self.update({**item, "pred": output[self.prediction]})
 
     def update(self, output: Mapping[str, Any]) -> None:
         """Keeps one case."""

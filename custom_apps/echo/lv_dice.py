@@ -83,17 +83,18 @@ class LVDice(CaseMetric):
     Args:
         measure: the metric's value: ``pooled`` (as published) or ``per_video``, both of the two frames together.
         output_dir: where rank 0 writes :meth:`DiceTable.write`'s files after an epoch; nothing is written without it.
+        prediction: key of the output to measure, such as ``pred_online`` for the current weights beside their average.
 
-    ``engine.state.metrics`` also gets ``<phase>_dice_<pooled or per_video>``; the :class:`DiceTable` is in ``table``.
+    For ``pred``, ``engine.state.metrics`` also gets ``<phase>_dice_<pooled or per_video>``. The table is in ``table``.
 
     Source: E-ViM3, arXiv 2503.20258, for the pooled value. Deviation: its mean over batches, which depends on the batch
     size, is a mean over videos here.
     """
 
-    def __init__(self, measure: str = "pooled", output_dir: str | Path | None = None):
+    def __init__(self, measure: str = "pooled", output_dir: str | Path | None = None, prediction: str = "pred"):
         if measure not in ("pooled", "per_video"):
             raise ValueError(f"measure must be 'pooled' or 'per_video', got {measure!r}")
-        self.measure, self.output_dir = measure, output_dir
+        self.measure, self.output_dir, self.prediction = measure, output_dir, prediction
         self.table: DiceTable | None = None
         super().__init__()
 
@@ -109,7 +110,7 @@ class LVDice(CaseMetric):
     def completed(self, engine: Engine, name: str) -> None:
         """Puts all values into ``engine.state.metrics`` and writes the tables."""
         super().completed(engine, name)
-        for column in COLUMNS:
+        for column in COLUMNS if self.prediction == "pred" else ():
             for measure in ("pooled", "per_video"):
                 engine.state.metrics[f"{column}_dice_{measure}"] = self._value(column, measure)
         if self.output_dir is not None and is_main_process():
