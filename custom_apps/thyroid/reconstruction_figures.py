@@ -108,12 +108,8 @@ def draw_reconstructions(cases: Sequence[Reconstruction], path: str | Path, note
     """
     with figure(path, len(cases), 4, 2.3, 2.5) as (drawn, grid):
         for case, row in zip(cases, grid, strict=True):
-            titles = (
-                case.case,
-                f"{100 * case.share:.0f} % hidden",
-                f"restored, PSNR {case.psnr_db:.1f} dB",
-                "original",
-            )
+            hidden, restored = f"{100 * case.share:.0f} % hidden", f"restored, PSNR {case.psnr_db:.1f} dB"
+            titles = (f"{case.case}, input", hidden, restored, "original")
             shown = (case.blurred, case.masked, case.restored, case.original)
             for axes, picture, title in zip(row, shown, titles, strict=True):
                 axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
