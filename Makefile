@@ -14,6 +14,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 68719476736
 export MALLOC_TOP_PAD_ ?= 67108864
 export OMP_WAIT_POLICY ?= passive
 export MPLBACKEND ?= Agg
+export PYTHONUTF8 ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .PHONY: setup demo test lint bench bundles clean

@@ -120,7 +120,7 @@ def test_evaluation_on_test_cases(trained, ct):
     results = trained / "eval" / "test"
     summary = json.loads((results / "summary.json").read_text())
     assert [entry["case"] for entry in summary["metric_per_case"]] == [f"phantom_ts_{i:03d}" for i in range(3)]
-    assert "95 %" in (results / "structures.md").read_text()
+    assert "95 %" in (results / "structures.md").read_text(encoding="utf-8")
     assert (results / "figures" / "overlays.png").stat().st_size > 5000
     reference = nibabel.load(ct / "labelsTs" / "phantom_ts_001.nii.gz")
     predicted = nibabel.load(results / "predictions" / "phantom_ts_001.nii.gz")

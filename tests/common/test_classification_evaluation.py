@@ -55,7 +55,7 @@ def test_files(rows, tmp_path):
     assert results["youden_threshold"] == table.youden
     expected = roc_auc_score(table.labels, table.probabilities)
     assert results["thresholds"]["threshold 0.5"]["auroc"]["value"] == pytest.approx(expected)
-    assert "optimistic" in (tmp_path / "results.md").read_text()
+    assert "optimistic" in (tmp_path / "results.md").read_text(encoding="utf-8")
     with Image.open(tmp_path / "figures" / "classification.png") as image:
         assert image.width > 3 * image.height
 

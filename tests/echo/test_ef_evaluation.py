@@ -89,7 +89,7 @@ def test_report(rows, protocols, tmp_path):
     expected = ef_estimates([row["ef_percent"] for row in rows], [np.mean(row["predictions"]) for row in rows])
     assert results["protocols"]["all_clips"]["mae"]["value"] == pytest.approx(expected["mae"].value)
     assert results["protocols"]["all_clips"]["mae"]["level"] == 0.9
-    markdown = (folder / "results.md").read_text()
+    markdown = (folder / "results.md").read_text(encoding="utf-8")
     assert "not measured here" in markdown
     assert "AUC, EF < 40 %" in markdown
     for name in ("scatter", "bland_altman", "absolute_errors", "roc"):
@@ -102,7 +102,7 @@ def test_report_without_spread_or_positive_cases(protocols, tmp_path):
     text = EFReport(tmp_path, resamples=50).write(EFTable(rows, protocols))
     assert "2.000" in text
     assert json.loads((tmp_path / "results.json").read_text())["protocols"]["one_clip"]["r2"]["value"] is None
-    assert "published" not in (tmp_path / "results.md").read_text().lower()
+    assert "published" not in (tmp_path / "results.md").read_text(encoding="utf-8").lower()
     EFReport(tmp_path / "one", resamples=50).write(EFTable(rows[:1], protocols))
     assert not (tmp_path / "one" / "figures").exists()
 

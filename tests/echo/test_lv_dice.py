@@ -83,7 +83,7 @@ def test_files(tmp_path):
     assert list(rows[0]) == ["Filename", "Overall", "Large", "Small"]
     assert float(rows[1]["Small"]) == pytest.approx(0.8)
     assert json.loads((tmp_path / "dice.json").read_text())["pooled"]["ed"]["value"] == pytest.approx(16 / 19)
-    assert "95 % CI" in (tmp_path / "dice.md").read_text()
+    assert "95 % CI" in (tmp_path / "dice.md").read_text(encoding="utf-8")
 
 
 class Threshold(nn.Module):

@@ -58,11 +58,11 @@ def test_report(tmp_path):
     assert content["missed"] == 1
     assert content["pooled"]["iou"]["low"] < content["pooled"]["iou"]["value"] < content["pooled"]["iou"]["high"]
     assert content["published_per_image"]["dice"]["images"] == 4
-    with open(tmp_path / "cases.csv") as file:
+    with open(tmp_path / "cases.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["case"] for row in rows] == ["c0", "c1", "c2", "c3"]
     assert float(rows[0]["iou"]) == 1.0
-    assert "95 %" in (tmp_path / "results.md").read_text()
+    assert "95 %" in (tmp_path / "results.md").read_text(encoding="utf-8")
 
 
 def test_unknown_measure():
