@@ -57,7 +57,7 @@ def test_report_has_subsets_folds_and_out_of_fold_predictions(tmp_path):
     assert all(float(r["probability_0"]) + float(r["probability_1"]) == pytest.approx(1) for r in written)
     content = json.loads((tmp_path / "folds.json").read_text())
     assert content["estimates"]["IDH-mutant"]["cases"] == 35
-    assert "bootstrap" in (tmp_path / "folds.md").read_text()
+    assert "bootstrap" in (tmp_path / "folds.md").read_text(encoding="utf-8")
     for name in ("folds", "classification", "idh_mutant_classification"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000, name
 

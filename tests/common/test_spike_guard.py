@@ -22,7 +22,8 @@ class Run:
         self.losses, self.trainer, self.weights = losses, Engine(lambda *_: None), []
         self.trainer.add_event_handler(Events.EPOCH_COMPLETED, self.epoch)
         self.guard.attach(self.trainer)
-        self.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: self.weights.append(self.network.weight.item()))
+        weight = self.network.weight
+        self.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: self.weights.append(weight.item()))
 
     def epoch(self, engine):
         epoch = engine.state.epoch

@@ -88,7 +88,7 @@ def test_files(tmp_path):
     assert (rows[1]["dice liver"], rows[1]["dice spleen"], rows[1]["dice mean"]) == ("0.5", "", "0.5")
     summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
     assert summary["metric_per_case"][1]["metrics"]["2"]["Dice"] is None
-    assert "3 cases" in (tmp_path / "scores" / "structures.md").read_text()
+    assert "3 cases" in (tmp_path / "scores" / "structures.md").read_text(encoding="utf-8")
     assert "nnU-Net convention" in tables().text()
 
 
