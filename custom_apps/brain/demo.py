@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from custom_apps.brain.patients import RECORD
 from custom_apps.brain.phantom import NAMES
+from custom_apps.brain.prepare import RECORD
 
 LAYOUT = "egd"
-CASES, TEST_CASES, PHANTOM_SIZE, SIZE, SPACING_MM, FOLDS = 96, 2, 48, 40, 4.2, 3
+CASES, TEST_CASES, PHANTOM_SIZE, SIZE, SPACING_MM, FOLDS = 96, 2, 48, 40, 4.6, 3
 
 
 def demo_commands(bundle: Path, output: Path) -> list[list[str]]:

@@ -105,7 +105,7 @@ def echo_ef_mamba3d_phantom(folder) -> tuple[dict, dict]:
 def brain_idh_ssm_mae_phantom(folder) -> tuple[dict, dict]:
     data = write_glioma_phantom(folder, cases=13, size=24, unknown_every=0)
     prepare_dataset(data, folder / "prepared", size=40, spacing_mm=8.0, pictures=False)
-    return {"dataset_dir": folder / "prepared"}, {"dataset_dir": data}
+    return {"dataset_dir": folder / "prepared", "batch_size": 2}, {"dataset_dir": data}
 
 
 # What each bundle's training and inference read; inference is inspected with the small networks of the demonstration.
