@@ -15,7 +15,7 @@ import triton.language as tl
 from custom_networks.ops._triton_math import first_row, sigmoid
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "blocks", "pieces"])
 def convolve(
     x,
     weight,
@@ -60,7 +60,7 @@ def convolve(
     tl.store(out + place[:, None] + channel[None, :], y.to(out.dtype.element_ty), mask=here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "blocks", "pieces", "tiles"])
 def convolve_back(
     grad,
     x,

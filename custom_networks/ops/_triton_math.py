@@ -16,9 +16,15 @@ LN_2 = tl.constexpr(0.6931471805599453)
 def softplus(x):
     """log(1 + exp(x)) with full relative accuracy for small results.
 
-    The hardware's logarithm is accurate only absolutely, so log1p(e) = 2 atanh(e / (2 + e)) is summed as a series.
+    The hardware's logarithm is accurate only absolutely, so log1p(e) = 2 atanh(e / (2 + e)) is summed as a series; its
+    exponential is accurate where its argument is.
     """
-    e = tl.exp(-tl.abs(x))
+    # exp(-|x|), with the part of the exponent that rounding loses; smaller than exp(-104) is zero in float32.
+    below = -tl.abs(x)
+    below = tl.where(below < -104.0, -104.0, below)
+    exponent = below * LOG2_E
+    lost = tl.fma(below, LOG2_E, -exponent)
+    e = tl.exp2(exponent) * (1.0 + LN_2 * lost)
     s = e / (2.0 + e)
     q = s * s
     series = q * (1.0 / 15) + 1.0 / 13

@@ -8,7 +8,7 @@ import triton.language as tl
 from custom_networks.ops._triton_math import first_row
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch", "length", "groups", "chunks"])
 def spread_rows(
     rows,
     spread,
@@ -47,7 +47,7 @@ def spread_rows(
     tl.store(spread + into, x, mask=n[None, :] < N)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch", "length", "groups", "chunks", "count"])
 def sum_rows(
     parts,
     dB,

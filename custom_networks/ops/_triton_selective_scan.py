@@ -14,7 +14,6 @@ from custom_networks.ops._triton import CHUNK
 from custom_networks.ops._triton_launch import (
     PROGRAMS_PER_PROCESSOR,
     alignment,
-    architecture,
     as_float,
     dense_rows,
     launch,
@@ -28,8 +27,9 @@ from custom_networks.ops._triton_selective_scan_forward import compose, scan
 # A chunk in the backward pass: four steps in each of 16 lanes.
 STEPS, EACH, LANES = CHUNK, 4, CHUNK // 4
 _COMPOSED, _AHEAD = 128, 8
-# Channels of one program of the backward kernel, and how many such blocks it may take one after the other.
-_GROUP, _VECTOR, _REPEATS = 4, 2, 16
+# Channels of one program of the backward kernel; programs a processor that one of up to so many launches has.
+_GROUP, _VECTOR = 4, 2
+_PROGRAMS, _LAUNCHES = 40, 16
 
 
 def forward(
@@ -250,33 +250,35 @@ def gradients_of_directions(
 
     B_rows, C_rows = (_spread(x, chunks, direction) for x in (B, C))
     blocks = -(-per_group // (_GROUP * _VECTOR))
-    # Several blocks a program make fewer parts of dB and dC, as long as there are programs enough.
-    repeats = max(1, min(_REPEATS, blocks, rows * chunks * groups * blocks // (16 * processors(device))))
-    parts = -(-blocks // repeats)
+    # Parts of dB and dC take memory. Where a few blocks of channels fill the GPU, later launches add theirs to them.
+    programs = rows * chunks * groups
+    parts = min(blocks, max(-(-blocks // _LAUNCHES), -(-_PROGRAMS * processors(device) // programs)))
     du, ddelta, dz = like(u), like(delta), like(z)
     dA, dD, dbias = empty(chunks, channels, n), empty(chunks, channels), empty(chunks, channels)
     partial = torch.empty((parts, rows, groups, n, chunks * STEPS, 2), dtype=torch.float32, device=device)
-    launch(
-        gradients,
-        rows * chunks * groups * parts,
-        device,
-        *(grad_out, u, delta, z, B_rows, C_rows, A, D, delta_bias, states, adjoints),
-        *(du, ddelta, dz, dA, partial, dD, dbias),
-        *(*grad_out.stride()[:3], *u.stride()[:3], *delta.stride()[:3], *z_strides),
-        *(batch, length, channels, parts, chunks, per_group, groups, repeats),
-        N=n,
-        GROUP=_GROUP,
-        VECTOR=_VECTOR,
-        LANES=LANES,
-        DIRECTION=direction,
-        SOFTPLUS=delta_softplus,
-        HAS_D=D is not None,
-        HAS_Z=z is not None,
-        HAS_BIAS=delta_bias is not None,
-        num_warps=_GROUP * LANES // 32,
-        # Ten warps share the registers of a processor of Hopper and its followers; before it, more are needed.
-        maxnreg=200 if architecture(device) >= 9 else 224,
-    )
+    for first in range(0, blocks, parts):
+        launch(
+            gradients,
+            programs * parts,
+            device,
+            *(grad_out, u, delta, z, B_rows, C_rows, A, D, delta_bias, states, adjoints),
+            *(du, ddelta, dz, dA, partial, dD, dbias),
+            *(*grad_out.stride()[:3], *u.stride()[:3], *delta.stride()[:3], *z_strides),
+            *(batch, length, channels, parts, chunks, per_group, groups, first),
+            N=n,
+            GROUP=_GROUP,
+            VECTOR=_VECTOR,
+            LANES=LANES,
+            DIRECTION=direction,
+            SOFTPLUS=delta_softplus,
+            HAS_D=D is not None,
+            HAS_Z=z is not None,
+            HAS_BIAS=delta_bias is not None,
+            ADD=first > 0,
+            num_warps=_GROUP * LANES // 32,
+            # Ten warps share the registers of a processor.
+            maxnreg=200,
+        )
     dB, dC = like(B), like(C)
     launch(
         sum_rows,

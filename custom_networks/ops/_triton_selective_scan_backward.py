@@ -25,7 +25,7 @@ import triton.language as tl
 from custom_networks.ops._triton_math import LN_2, LOG2_E, first_row, scattered, sigmoid, step_size
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch", "length", "blocks", "chunks", "per_group"])
 def adjoint(
     grad,
     delta,
@@ -162,8 +162,7 @@ def _four(x):
     return tl.join(tl.join(x[0], x[2]), tl.join(x[1], x[3]))
 
 
-# A loop that the compiler knows to run once is undone, and registers run out.
-@triton.jit(do_not_specialize=["repeats"])
+@triton.jit(do_not_specialize=["batch", "length", "parts", "chunks", "per_group", "first"])
 def gradients(
     grad,
     u,
@@ -202,7 +201,7 @@ def gradients(
     chunks,
     per_group,
     groups,
-    repeats,
+    first,
     N: tl.constexpr,
     GROUP: tl.constexpr,
     VECTOR: tl.constexpr,
@@ -212,8 +211,12 @@ def gradients(
     HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    ADD: tl.constexpr,
 ):
-    """Gradients of one chunk of ``4 LANES`` steps for ``repeats`` blocks of ``GROUP VECTOR`` channels.
+    """Gradients of one chunk of ``4 LANES`` steps for a block of ``GROUP VECTOR`` channels.
+
+    A launch covers ``parts`` blocks of each group, from the block ``first`` on; with ``ADD`` it adds its dBC to those
+    that an earlier launch has written.
 
     grad, u, delta, z (K, B, L, D) by strides; du, ddelta, dz of that shape, dense; B_rows, C_rows (K, B, G, N, chunks,
     4, LANES): step ``4 lane + i`` of a chunk at ``[i, lane]``; states, adjoints, dA (K, B, chunks, D, N); dD, dbias
@@ -252,122 +255,111 @@ def gradients(
     of_part = (part * (tl.num_programs(0) // parts // groups // chunks) + kb) * groups + group
     zero = tl.zeros((VECTOR, GROUP, LANES), tl.float32)
 
-    for repeat in range(repeats):
-        start = (part * repeats + repeat) * GROUP * VECTOR
-        inside = spread < per_group - start
-        start += group * per_group
-        shift = tl.load(bias + (k * channels + start) + spread, mask=inside, other=0.0) if HAS_BIAS else 0.0
-        size, gain, gy, y, S, E = (), (), (), (), (), ()
+    start = (first + part) * GROUP * VECTOR
+    inside = spread < per_group - start
+    start += group * per_group
+    shift = tl.load(bias + (k * channels + start) + spread, mask=inside, other=0.0) if HAS_BIAS else 0.0
+    size, gain, gy, y, S, E = (), (), (), (), (), ()
+    for i in tl.static_range(4):
+        step = lane * 4 + i
+        here = inside & (step < left)
+        raw = (
+            tl.load(delta + (start + i * delta_t) + (4 * lane * delta_t + spread), mask=here, other=0.0).to(tl.float32)
+            + shift
+        )
+        g = tl.load(grad + (start + i * grad_t) + (4 * lane * grad_t + spread), mask=here, other=0.0).to(tl.float32)
+        if HAS_Z:
+            gate = tl.load(z + (start + i * z_t) + (4 * lane * z_t + spread), mask=here, other=0.0).to(tl.float32)
+            g *= gate * sigmoid(gate)
+        now = tl.where(here, step_size(raw, SOFTPLUS), 0.0)
+        size = size + (now,)
+        gain = gain + (
+            now * tl.load(u + (start + i * u_t) + (4 * lane * u_t + spread), mask=here, other=0.0).to(tl.float32),
+        )
+        gy = gy + (g,)
+        y, S, E = y + (zero,), S + (zero,), E + (zero,)
+    after = tl.where(lane == LANES - 1, 0.0, _from(size[0], lane, 1, LANES, True))
+
+    for n in range(N):
+        rate = tl.load(A + (k * channels + start) * N + (spread * N + n), mask=inside, other=0.0) * LOG2_E
+        enters = tl.load(states + (of_chunk + start) * N + (spread * N + n), mask=inside, other=0.0)
+        returns = tl.load(adjoints + (of_chunk + start) * N + (spread * N + n), mask=inside, other=0.0)
+        of_row = (of_rows + n * chunks) * 4 * LANES
+        B, C, a = (), (), ()
+        decay, h = zero + 1.0, zero
         for i in tl.static_range(4):
-            step = lane * 4 + i
-            here = inside & (step < left)
-            raw = (
-                tl.load(delta + (start + i * delta_t) + (4 * lane * delta_t + spread), mask=here, other=0.0).to(
-                    tl.float32
-                )
-                + shift
-            )
-            g = tl.load(grad + (start + i * grad_t) + (4 * lane * grad_t + spread), mask=here, other=0.0).to(tl.float32)
-            if HAS_Z:
-                gate = tl.load(z + (start + i * z_t) + (4 * lane * z_t + spread), mask=here, other=0.0).to(tl.float32)
-                g *= gate * sigmoid(gate)
-            now = tl.where(here, step_size(raw, SOFTPLUS), 0.0)
-            size = size + (now,)
-            gain = gain + (
-                now * tl.load(u + (start + i * u_t) + (4 * lane * u_t + spread), mask=here, other=0.0).to(tl.float32),
-            )
-            gy = gy + (g,)
-            y, S, E = y + (zero,), S + (zero,), E + (zero,)
-        after = tl.where(lane == LANES - 1, 0.0, _from(size[0], lane, 1, LANES, True))
+            B = B + (tl.load(B_rows + of_row + i * LANES + lane),)
+            C = C + (tl.load(C_rows + of_row + i * LANES + lane),)
+            a = a + (tl.exp2(size[i] * rate),)
+            decay *= a[i]
+            h = a[i] * h + gain[i] * B[i]
+        h = _entering(decay, h, enters, lane, LANES, False)
+        # The adjoint of a step meets the decay of the step behind it, which may belong to the next lane.
+        link = tl.exp2(after * rate)
+        decay, adj = link * a[1] * a[2] * a[3], gy[3] * C[3]
+        for i in tl.static_range(3):
+            adj = gy[2 - i] * C[2 - i] + a[3 - i] * adj
+        adj = _entering(decay, adj, returns, lane, LANES, True)
 
-        for n in range(N):
-            rate = tl.load(A + (k * channels + start) * N + (spread * N + n), mask=inside, other=0.0) * LOG2_E
-            enters = tl.load(states + (of_chunk + start) * N + (spread * N + n), mask=inside, other=0.0)
-            returns = tl.load(adjoints + (of_chunk + start) * N + (spread * N + n), mask=inside, other=0.0)
-            of_row = (of_rows + n * chunks) * 4 * LANES
-            B, C, a = (), (), ()
-            decay, h = zero + 1.0, zero
-            for i in tl.static_range(4):
-                B = B + (tl.load(B_rows + of_row + i * LANES + lane),)
-                C = C + (tl.load(C_rows + of_row + i * LANES + lane),)
-                a = a + (tl.exp2(size[i] * rate),)
-                decay *= a[i]
-                h = a[i] * h + gain[i] * B[i]
-            h = _entering(decay, h, enters, lane, LANES, False)
-            # The adjoint of a step meets the decay of the step behind it, which may belong to the next lane.
-            link = tl.exp2(after * rate)
-            decay, adj = link * a[1] * a[2] * a[3], gy[3] * C[3]
-            for i in tl.static_range(3):
-                adj = gy[2 - i] * C[2 - i] + a[3 - i] * adj
-            adj = _entering(decay, adj, returns, lane, LANES, True)
-
-            decayed, y_, dC = (), (), ()
-            for i in tl.static_range(4):
-                decayed = decayed + (a[i] * h,)
-                h = decayed[i] + gain[i] * B[i]
-                y_ = y_ + (y[i] + C[i] * h,)
-                dC = dC + (tl.sum(h * gy[i], 0),)
-            S_, E_, dB = (), (), ()
-            exponents = zero
-            a = a + (link,)
-            for j in tl.static_range(4):
-                adj = gy[3 - j] * C[3 - j] + a[4 - j] * adj
-                # The gradient of the exponent.
-                e = adj * decayed[3 - j]
-                exponents += size[3 - j] * e
-                S_ = (S[3 - j] + adj * B[3 - j],) + S_
-                E_ = (E[3 - j] + rate * e,) + E_
-                dB = (tl.sum(adj * gain[3 - j], 0),) + dB
-            y, S, E = y_, S_, E_
-            fits = flat < (group + 1) * per_group - start
-            tl.store(dA + (of_chunk + start) * N + (flat * N + n), tl.sum(exponents, 2), mask=fits)
-            both = tl.reshape(tl.sum(tl.join(_four(dB), _four(dC)), 0), (LANES, 8))
-            place = ((of_part * N + n) * chunks + chunk) * LANES * 8
-            place += tl.arange(0, LANES)[:, None] * 8 + tl.arange(0, 8)[None, :]
-            if repeat > 0:
-                both += tl.load(dBC + place)
-            tl.store(dBC + place, both)
-
-        weight = tl.load(D + (k * channels + start) + spread, mask=inside, other=0.0) if HAS_D else 0.0
-        sum_D, sum_bias = zero, zero
+        decayed, y_, dC = (), (), ()
         for i in tl.static_range(4):
-            step = lane * 4 + i
-            here = inside & (step < left)
-            # Read again: kept from above, these would cost the registers that let several programs share a processor.
-            raw = (
-                tl.load(delta + (start + i * delta_t) + (4 * lane * delta_t + spread), mask=here, other=0.0).to(
-                    tl.float32
-                )
-                + shift
-            )
-            u_now = tl.load(u + (start + i * u_t) + (4 * lane * u_t + spread), mask=here, other=0.0).to(tl.float32)
-            if HAS_Z:
-                gate = tl.load(z + (start + i * z_t) + (4 * lane * z_t + spread), mask=here, other=0.0).to(tl.float32)
-                g = tl.load(grad + (start + i * grad_t) + (4 * lane * grad_t + spread), mask=here, other=0.0).to(
-                    tl.float32
-                )
-                open_ = sigmoid(gate)
-                slope = g * (y[i] + weight * u_now) * open_ * (1.0 + gate * (1.0 - open_))
-                tl.store(
-                    dz + (start + i * out_t) + (4 * lane * out_t + spread), slope.to(dz.dtype.element_ty), mask=here
-                )
-            tl.store(
-                du + (start + i * out_t) + (4 * lane * out_t + spread),
-                (size[i] * S[i] + weight * gy[i]).to(du.dtype.element_ty),
-                mask=here,
-            )
-            slope = u_now * S[i] + LN_2 * E[i]
-            if SOFTPLUS:
-                slope *= sigmoid(raw)
-            tl.store(
-                ddelta + (start + i * out_t) + (4 * lane * out_t + spread), slope.to(ddelta.dtype.element_ty), mask=here
-            )
-            sum_D += gy[i] * u_now
-            sum_bias += tl.where(here, slope, 0.0)
+            decayed = decayed + (a[i] * h,)
+            h = decayed[i] + gain[i] * B[i]
+            y_ = y_ + (y[i] + C[i] * h,)
+            dC = dC + (tl.sum(h * gy[i], 0),)
+        S_, E_, dB = (), (), ()
+        exponents = zero
+        a = a + (link,)
+        for j in tl.static_range(4):
+            adj = gy[3 - j] * C[3 - j] + a[4 - j] * adj
+            # The gradient of the exponent.
+            e = adj * decayed[3 - j]
+            exponents += size[3 - j] * e
+            S_ = (S[3 - j] + adj * B[3 - j],) + S_
+            E_ = (E[3 - j] + rate * e,) + E_
+            dB = (tl.sum(adj * gain[3 - j], 0),) + dB
+        y, S, E = y_, S_, E_
         fits = flat < (group + 1) * per_group - start
-        if HAS_D:
-            tl.store(dD + (of_chunk + start) + flat, tl.sum(sum_D, 2), mask=fits)
-        if HAS_BIAS:
-            tl.store(dbias + (of_chunk + start) + flat, tl.sum(sum_bias, 2), mask=fits)
-        # The parts of dB and dC that are read back were written by this program, maybe by other threads of it.
-        tl.debug_barrier()
+        tl.store(dA + (of_chunk + start) * N + (flat * N + n), tl.sum(exponents, 2), mask=fits)
+        both = tl.reshape(tl.sum(tl.join(_four(dB), _four(dC)), 0), (LANES, 8))
+        place = ((of_part * N + n) * chunks + chunk) * LANES * 8
+        place += tl.arange(0, LANES)[:, None] * 8 + tl.arange(0, 8)[None, :]
+        if ADD:
+            both += tl.load(dBC + place)
+        tl.store(dBC + place, both)
+
+    weight = tl.load(D + (k * channels + start) + spread, mask=inside, other=0.0) if HAS_D else 0.0
+    sum_D, sum_bias = zero, zero
+    for i in tl.static_range(4):
+        step = lane * 4 + i
+        here = inside & (step < left)
+        # Read again: kept from above, these would cost the registers that let several programs share a processor.
+        raw = (
+            tl.load(delta + (start + i * delta_t) + (4 * lane * delta_t + spread), mask=here, other=0.0).to(tl.float32)
+            + shift
+        )
+        u_now = tl.load(u + (start + i * u_t) + (4 * lane * u_t + spread), mask=here, other=0.0).to(tl.float32)
+        if HAS_Z:
+            gate = tl.load(z + (start + i * z_t) + (4 * lane * z_t + spread), mask=here, other=0.0).to(tl.float32)
+            g = tl.load(grad + (start + i * grad_t) + (4 * lane * grad_t + spread), mask=here, other=0.0).to(tl.float32)
+            open_ = sigmoid(gate)
+            slope = g * (y[i] + weight * u_now) * open_ * (1.0 + gate * (1.0 - open_))
+            tl.store(dz + (start + i * out_t) + (4 * lane * out_t + spread), slope.to(dz.dtype.element_ty), mask=here)
+        tl.store(
+            du + (start + i * out_t) + (4 * lane * out_t + spread),
+            (size[i] * S[i] + weight * gy[i]).to(du.dtype.element_ty),
+            mask=here,
+        )
+        slope = u_now * S[i] + LN_2 * E[i]
+        if SOFTPLUS:
+            slope *= sigmoid(raw)
+        tl.store(
+            ddelta + (start + i * out_t) + (4 * lane * out_t + spread), slope.to(ddelta.dtype.element_ty), mask=here
+        )
+        sum_D += gy[i] * u_now
+        sum_bias += tl.where(here, slope, 0.0)
+    fits = flat < (group + 1) * per_group - start
+    if HAS_D:
+        tl.store(dD + (of_chunk + start) + flat, tl.sum(sum_D, 2), mask=fits)
+    if HAS_BIAS:
+        tl.store(dbias + (of_chunk + start) + flat, tl.sum(sum_bias, 2), mask=fits)

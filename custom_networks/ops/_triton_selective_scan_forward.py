@@ -23,7 +23,7 @@ import triton.language as tl
 from custom_networks.ops._triton_math import LOG2_E, first_row, scattered, sigmoid, step_size
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch", "length", "blocks", "pieces", "chunks", "per_group"])
 def scan(
     u,
     delta,
@@ -166,7 +166,7 @@ def scan(
         tl.store(last + kb * channels * N + matrix, h, mask=in_matrix)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch", "channels", "chunks"])
 def compose(
     states,
     sums,

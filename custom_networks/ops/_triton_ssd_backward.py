@@ -29,7 +29,7 @@ def gated(grad, z, at, grad_t, z_t, columns, inside):
     return g
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "heads", "per_group", "chunks", "wide"])
 def output_gradients(
     grad,
     x,
@@ -122,7 +122,7 @@ def output_gradients(
         tl.store(dz + (at * heads * P + p[None, :]), slope.to(dz.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "heads", "per_group", "chunks", "wide"])
 def input_gradients(
     grad,
     x,
@@ -218,7 +218,7 @@ def input_gradients(
     tl.store(dx + (at * heads * P + p[None, :]), slope.to(dx.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "heads", "per_group", "chunks", "wide"])
 def decay_gradients(
     grad,
     x,
@@ -325,7 +325,7 @@ def decay_gradients(
         tl.store(dbias + of_chunk, tl.sum(slope, 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "heads", "per_group", "chunks", "deep", "parts", "repeats"])
 def row_gradients(
     x,
     z,

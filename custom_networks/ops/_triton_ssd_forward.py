@@ -56,7 +56,7 @@ def between(log, Q: tl.constexpr):
     return tl.where(i >= j, tl.exp2((total[:, None] - total[None, :]).to(tl.float32)), 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "groups", "chunks"])
 def inner_products(
     B,
     C,
@@ -98,7 +98,7 @@ def inner_products(
     tl.store(products + (step[:, None] * Q + step[None, :]), total)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "heads", "per_group", "chunks", "wide", "deep"])
 def outer_products(
     x,
     gate,
@@ -178,7 +178,7 @@ def outer_products(
     tl.store(totals + of_chunk, tl.sum(log, 0), mask=program % pieces == 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["heads", "chunks", "blocks"])
 def pass_states(
     states,
     totals,
@@ -217,7 +217,7 @@ def pass_states(
     tl.store(final + (b * heads + h) * size + index, state, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "heads", "per_group", "chunks", "wide"])
 def outputs(
     x,
     z,

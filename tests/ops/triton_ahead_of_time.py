@@ -109,7 +109,7 @@ def _selective_scan(dtype: torch.dtype, states: int, everything: bool, direction
         z = z if everything else None
         initial = torch.zeros(directions, 2, channels, states) if everything else None
         tensors = u, delta, A, B, C, D, z, bias, initial
-        direction = 2 if directions == 2 else 0
+        direction = 2 if directions == 2 else int(not everything)
         for threshold in (0, 10**9):
             module.PROGRAMS_PER_PROCESSOR = threshold
             _, last, kept = module.scan_directions(*tensors, everything, direction, True)
@@ -131,8 +131,8 @@ def _ssd(dtype: torch.dtype, width: int, states: int, everything: bool) -> Calla
         D, bias, initial = torch.zeros(heads), torch.zeros(heads), torch.zeros(2, heads, width, states)
         options = (D, z, bias, initial) if everything else (None,) * 4
         tensors = x, dt, A, B, C, *options
-        _, final, kept = module.forward(*tensors, everything, False, 64, True)
-        module.backward(grad, final, *tensors, kept, everything, False, 64)
+        _, final, kept = module.forward(*tensors, everything, not everything, 64, True)
+        module.backward(grad, final, *tensors, kept, everything, not everything, 64)
 
     return call
 
@@ -143,8 +143,8 @@ def _conv(dtype: torch.dtype, width: int, silu: bool) -> Callable:
     def call() -> None:
         x, grad = (torch.zeros(2, 130, 128, dtype=dtype) for _ in range(2))
         tensors = x, torch.zeros(128, width), torch.zeros(128)
-        module.forward(*tensors, silu, False)
-        module.backward(grad, *tensors, silu, False)
+        module.forward(*tensors, silu, not silu)
+        module.backward(grad, *tensors, silu, not silu)
 
     return call
 

@@ -98,10 +98,10 @@ def _run(tensors, case, backend="triton"):
         ops.set_backend("auto")
 
 
-def test_repeated_blocks_of_channels_add_up(monkeypatch):
+def test_launches_for_blocks_of_channels_add_up(monkeypatch):
     from custom_networks.ops import _triton_selective_scan
 
-    # One multiprocessor is soon full: 40 channels of one group go to one program, block after block.
+    # A small GPU is soon full: each block of eight channels has a launch of its own.
     monkeypatch.setattr(_triton_selective_scan, "processors", lambda device: 0.01)
     case = Case("selective_scan", (1, 20, 3, 2), ("D", "z"))
     found = outputs_and_gradients("triton", case.operator, case.inputs(torch.float32), case.settings())
