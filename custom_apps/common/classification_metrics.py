@@ -103,6 +103,17 @@ def auprc(labels: np.ndarray, scores: np.ndarray, axis: int = -1) -> np.ndarray:
     return ratio((gained * precision).sum(-1), found[..., -1])
 
 
+def logit_auroc(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Area under the curve of cases with the logits of both classes, (cases,) and (cases, 2)."""
+    logits = np.asarray(logits, np.float64)
+    return float(auroc(labels, logits[:, 1] - logits[:, 0]))
+
+
+def logit_accuracy(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Share of cases whose own class has the largest logit, (cases,) and (cases, classes)."""
+    return float(np.mean(np.argmax(logits, axis=1) == np.asarray(labels)))
+
+
 def calibration_error(
     labels: np.ndarray, probabilities: np.ndarray, axis: int = -1, bins: int = CALIBRATION_BINS
 ) -> np.ndarray:

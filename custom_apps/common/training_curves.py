@@ -21,7 +21,7 @@ MOST_NAMED_LINES = 8
 LINE_LABEL_LENGTH = 24
 AVERAGES = ("_ema", "_average")
 ONLINE = "_online"
-ABBREVIATIONS = {"mae": "MAE", "rmse": "RMSE", "mse": "MSE", "r2": "R²", "auc": "AUC", "dice": "Dice"}
+ABBREVIATIONS = {"mae": "MAE", "rmse": "RMSE", "mse": "MSE", "r2": "R²", "auc": "AUC", "auroc": "AUROC", "dice": "Dice"}
 AVERAGE_COLOUR, OTHERS_COLOUR = "#222222", "#B8B8B8"
 
 

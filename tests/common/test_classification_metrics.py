@@ -11,6 +11,8 @@ from custom_apps.common.classification_metrics import (
     calibration_error,
     classification_estimates,
     classification_values,
+    logit_accuracy,
+    logit_auroc,
     youden_threshold,
 )
 
@@ -114,3 +116,11 @@ def test_wrong_values_are_refused():
         classification_estimates([], [])
     with pytest.raises(ValueError, match=r"0\.\.1"):
         classification_estimates([0, 1], [0.1, math.nan])
+
+
+def test_logits_of_two_classes_rank_and_decide_like_their_probabilities(cases):
+    labels, scores = cases
+    scores = np.clip(scores, 0.01, 0.99)
+    logits = 3 + np.log(np.stack([1 - scores, scores], 1))
+    assert logit_auroc(labels, logits) == pytest.approx(metrics.roc_auc_score(labels, scores))
+    assert logit_accuracy([0, 1, 1], [[2, 1], [0, 1], [1, 0]]) == pytest.approx(2 / 3)
