@@ -35,7 +35,6 @@ _COMPILED = {
         "selective scan, bf16, N 64",
         "selective scan, fp32, N 16, two directions",
         "SSD scan, bf16, P 64, N 128",
-        "SSD scan, fp32, P 80, N 32",
         "convolution, bf16, W 4, silu",
         "convolution, fp32, W 8, silu",
     ),
