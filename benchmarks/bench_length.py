@@ -105,11 +105,14 @@ def plot(records: list[dict[str, object]], path: Path) -> bool:
             axis.set_ylabel(label)
             axis.grid(True, which="major", alpha=0.3)
             if row == 0:
-                axis.set_title(f"{mode}, {points[0]['threads']} thread(s)")
+                axis.set_title(f"{mode}, {points[0]['threads']} thread{'s' if points[0]['threads'] > 1 else ''}")
                 _draw_slope_one(axis, points, mode)
             else:
                 axis.set_xlabel("tokens")
-                axis.set_xticks([1 << i for i in range(10, 19, 2)], ["1 k", "4 k", "16 k", "64 k", "256 k"])
+                longest = max(p["length"] for p in points)
+                ticks = [1 << i for i in range(10, 19, 2) if 1 << i <= longest]
+                axis.set_xticks(ticks, [f"{tick >> 10} k" for tick in ticks])
+                axis.set_xticks([], minor=True)
     axes[0, 0].legend(fontsize=8)
     figure.suptitle(f"Selective scan, (1, L, {CHANNELS}), N = {STATES}, float32")
     figure.savefig(path, dpi=120)

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from custom_networks.nets.mamba3d_regressor import Mamba3DRegressor
 from custom_networks.nets.umamba import UMambaBot, UMambaEnc
 from custom_networks.nets.umamba2 import UMamba2
+from custom_networks.nets.upernet import UPerNet
+from custom_networks.nets.vim_classifier import VimClassifier
 
 
 @dataclass(frozen=True)
@@ -89,5 +92,48 @@ NETWORKS = (
         "hippocampus plan with residual blocks, one patch",
         lambda: UMamba2(**HIPPOCAMPUS, n_blocks_per_stage=[1, 3, 4, 6], bottleneck="mamba2"),
         image(1, *HIPPOCAMPUS_PATCH),
+    ),
+    Network(
+        "E-ViM3 regressor",
+        "published sizes, a clip of 16 frames: 784 tokens and registers",
+        lambda: Mamba3DRegressor(
+            in_channels=1,
+            clip_size=[16, 112, 112],
+            time_patch_size=1,
+            patch_size=16,
+            embed_dim=384,
+            num_macro_blocks=6,
+            register_planes=[1, 1, 1],
+        ),
+        image(1, 16, 112, 112),
+        quick=True,
+        slow_loop=True,
+    ),
+    Network(
+        "Vim classifier 3-D",
+        "brain, patches of 16 voxels: 1 000 tokens, twelve blocks",
+        lambda: VimClassifier(image_size=[160, 160, 160], drop_path=0.0),
+        image(4, 160, 160, 160),
+        quick=True,
+        slow_loop=True,
+    ),
+    Network(
+        "UPerNet on convolutions and Mamba",
+        "thyroid, half the edge of a crop: 256 tokens",
+        lambda: UPerNet(
+            encoder="conv_mamba",
+            in_channels=3,
+            out_channels=2,
+            image_size=[256, 256],
+            embed_dims=[256, 384, 768],
+            depths=[2, 2, 11],
+            num_heads=12,
+            channels=768,
+            auxiliary_channels=256,
+            drop_path=0.0,
+            dropout=0.0,
+        ),
+        image(3, 256, 256, batch=2),
+        slow_loop=True,
     ),
 )
