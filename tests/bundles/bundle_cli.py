@@ -24,7 +24,7 @@ def start(command: list[str], cwd: Path = ROOT, **extra: str) -> subprocess.Pope
         env=environment(**extra),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
     )
 
 
