@@ -36,10 +36,10 @@ def _structure(name: str, **fields: str) -> type[ctypes.Structure]:
 
 SelectiveScan = _structure(
     "SelectiveScan",
-    int_sizes="batch length channels states groups softplus reverse accumulate threads slices",
+    int_sizes="batch length channels states groups softplus reverse accumulate threads slices segments",
     pointer_inputs="u delta z B C A D delta_bias initial_state",
     int_strides="u_batch u_time delta_batch delta_time z_batch z_time B_batch B_time B_group C_batch C_time C_group",
-    pointer_outputs="out last_state chunk_states",
+    pointer_outputs="out last_state chunk_states segment_states segment_steps",
 )
 SelectiveScanGradients = _structure(
     "SelectiveScanGradients",
@@ -173,6 +173,21 @@ def sum_parts(parts: Tensor | None) -> Tensor | None:
     if parts is None:
         return None
     return parts.sum(0) if parts.shape[0] > 1 else parts.squeeze(0)
+
+
+def segments(batch: int, parts: int, updates: int, chunks: int) -> int:
+    """Into how many segments a sequence is cut for threads that would otherwise have nothing to do.
+
+    Two passes are needed then, so that it takes three times as many threads as pieces to be worth it.
+
+    Args:
+        batch: Batch size.
+        parts: Largest number of slices that a batch element can be cut into.
+        updates: Updates of a vector element in the whole call.
+        chunks: Chunks of the sequence; a segment has four at least.
+    """
+    count = min(torch.get_num_threads() // (batch * parts), chunks // 4)
+    return count if count >= 3 and updates >= _WORTH_A_THREAD else 1
 
 
 def cut(batch: int, parts: int, updates: int) -> tuple[int, int]:

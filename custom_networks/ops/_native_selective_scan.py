@@ -14,6 +14,7 @@ from custom_networks.ops._native_library import (
     load,
     parameters,
     pointer,
+    segments,
     streams,
     sum_parts,
 )
@@ -54,6 +55,7 @@ def forward(
     scan.out, scan.last_state = out.data_ptr(), last.data_ptr()
     scan.chunk_states = states.data_ptr() if save_states else None
     scan.accumulate = in_place
+    _work_space = _segment_space(scan, A)
     load(u.dtype).call("selective_scan_forward", u.dtype, scan)
     out = out.to(dtype) if in_place or add_to is None else add_to.add_(out)
     return out, last, states
@@ -86,13 +88,14 @@ def backward(
     u, delta, B, C, z, grad_out = streams(u, delta, B, C, z, grad_out)
     scan = _describe(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse)
     scan.chunk_states = states.data_ptr()
+    _work_space = _segment_space(scan, A)
 
-    batch, channels = u.shape[0], u.shape[2]
+    channels, pieces = u.shape[2], u.shape[0] * scan.segments
     du, ddelta = u.new_empty(u.shape), u.new_empty(u.shape)
     in_place = grad_z is not None and grad_z.dtype == u.dtype
     dz = grad_z if in_place else None if z is None else u.new_empty(u.shape)
-    dA = A.new_empty((batch, *A.shape))
-    dD, dbias = (None if x is None else A.new_empty((batch, channels)) for x in (D, delta_bias))
+    dA = A.new_empty((pieces, *A.shape))
+    dD, dbias = (None if x is None else A.new_empty((pieces, channels)) for x in (D, delta_bias))
     # A slice leaves the rows of groups that it does not touch as they are.
     empty = A.new_empty if scan.groups == 1 else A.new_zeros
     dB, dC = (empty((scan.slices, *B.shape)) for _ in range(2))
@@ -121,6 +124,16 @@ def backward(
     return in_dtypes((du, ddelta, dA, dB, dC, dD, dz, dbias, dinitial), tensors)
 
 
+def _segment_space(scan: SelectiveScan, A: Tensor) -> list[Tensor]:
+    """Work space for the states that segments hand on, which must outlive the call."""
+    if scan.segments == 1:
+        return []
+    rows = scan.batch, scan.segments
+    space = [A.new_empty((*rows, scan.states, scan.channels)), A.new_empty((*rows, scan.channels))]
+    scan.segment_states, scan.segment_steps = (x.data_ptr() for x in space)
+    return space
+
+
 def _describe(
     u: Tensor,
     delta: Tensor,
@@ -137,7 +150,11 @@ def _describe(
     """The C structure of the inputs. All tensors must outlive it."""
     (batch, length, channels), (groups, states) = u.shape, B.shape[2:]
     blocks = groups * -(-(channels // groups) // load(u.dtype).lanes)
-    threads, slices = cut(batch, blocks, u.numel() * states)
+    updates = u.numel() * states
+    threads, slices = cut(batch, blocks, updates)
+    count = segments(batch, blocks, updates, -(-length // CHUNK))
+    if count > 1:
+        threads, slices = batch * blocks * count, blocks
     scan = SelectiveScan(
         batch=batch,
         length=length,
@@ -148,6 +165,7 @@ def _describe(
         reverse=reverse,
         threads=threads,
         slices=slices,
+        segments=count,
         u=u.data_ptr(),
         delta=delta.data_ptr(),
         z=pointer(z),

@@ -149,6 +149,29 @@ def test_threads_share_the_work_evenly_and_repeat_their_numbers(threads, count):
     compare(together, alone, 1e-6)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("batch", "channels", "groups", "count"), [(1, 5, 1, 3), (1, 16, 2, 7), (2, 8, 1, 8)])
+def test_more_threads_than_blocks_share_the_sequence(threads, batch, channels, groups, count, reverse):
+    inputs = scan_inputs(batch=batch, channels=channels, length=1500, states=40, groups=groups)
+    inputs[2][:, :20] *= 0.01  # some states outlive their segment
+    threads(count)
+    assert _native_library.segments(batch, groups, 1 << 30, 24) == count // (batch * groups)
+    generator = torch.Generator().manual_seed(2)
+    initial = torch.randn(batch, channels, 40, generator=generator)
+
+    def call(module):
+        return lambda *x: module.selective_scan(*x[:-1], True, True, reverse, initial_state=x[-1])
+
+    ours = with_gradients(call(_native), [*inputs, initial])
+    again = with_gradients(call(_native), [*inputs, initial])
+    assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
+    threads(1)
+    exact = with_gradients(call(_native), [x.double() for x in (*inputs, initial)])
+    compare(ours, exact, 3e-6)
+    alone = with_gradients(call(_native), [*inputs, initial])
+    assert any(not torch.equal(a, b) for a, b in zip(ours, alone, strict=True))
+
+
 def test_python_threads_do_not_disturb_each_other(threads):
     threads(1)
     inputs = scan_inputs(length=300)

@@ -4,7 +4,9 @@
 //   out[t] = (<C[t], h[t]> + D u[t]) silu(z[t])
 //
 // Lanes are channels. A thread owns a slice of blocks of kLanes channels; it walks the sequence in chunks and, inside
-// a chunk, block after block, so that the rows of neighboring blocks are still cached.
+// a chunk, block after block, so that the rows of neighboring blocks are still cached. Where there are more threads
+// than blocks, the sequence is cut into segments too: a first pass finds the state that each segment leaves, starting
+// from zero, and its decay; from these follow the states that enter the segments of the second pass.
 #pragma once
 
 #include "layout.h"
@@ -15,7 +17,7 @@ namespace scan {
 // last dimension contiguous. Outputs are dense.
 struct SelectiveScan {
   int64_t batch, length, channels, states, groups;
-  int64_t softplus, reverse, accumulate, threads, slices;   // accumulate: add to what `out` holds
+  int64_t softplus, reverse, accumulate, threads, slices, segments;   // accumulate: add to what `out` holds
   const void *u, *delta, *z;       // (batch, length, channels)
   const void *B, *C;               // (batch, length, groups, states)
   const real* A;                   // (channels, states)
@@ -26,6 +28,8 @@ struct SelectiveScan {
   void* out;                       // (batch, length, channels)
   real* last_state;                // (batch, channels, states)
   real* chunk_states;              // (batch, chunks, states, channels): state entering each chunk
+  real* segment_states;            // (batch, segments, states, channels), work space if there are several segments
+  real* segment_steps;             // (batch, segments, channels), the same
 };
 
 // A block of at most kLanes channels of one group.
@@ -113,7 +117,7 @@ SCAN_KERNEL void recur(const vec* rate, const vec* delta, const vec* input, Tabl
 }
 
 struct ForwardSpace {
-  vec *delta, *input, *y, *rate, *state;
+  vec *delta, *input, *y, *rate, *state, *steps;
   real *B, *C;
   ForwardSpace(Carver& from, int64_t blocks, int64_t states) {
     delta = from.take<vec>(kChunk);
@@ -123,11 +127,43 @@ struct ForwardSpace {
     C = from.take<real>(kChunk * states);
     rate = from.take<vec>(blocks * states);
     state = from.take<vec>(blocks * states);
+    steps = from.take<vec>(blocks);
   }
 };
 
+// The state that a segment of the sequence hands on, and the sum of its step sizes, in the work space.
+struct Segment {
+  const SelectiveScan& s;
+  const int64_t batch, index;
+  int64_t first_chunk() const { return chunks() * index / s.segments; }
+  int64_t last_chunk() const { return chunks() * (index + 1) / s.segments; }
+  int64_t chunks() const { return (s.length + kChunk - 1) / kChunk; }
+  bool first() const { return index == 0; }
+  bool last() const { return index + 1 == s.segments; }
+  real* steps() const { return s.segment_steps + (batch * s.segments + index) * s.channels; }
+  real* states() const { return s.segment_states + (batch * s.segments + index) * s.states * s.channels; }
+  void keep(const vec* state, const Block& block) const {
+    for (int64_t n = 0; n < s.states; ++n) store(states() + n * s.channels + block.first, state[n], block.count);
+  }
+  void recall(const Block& block, vec* state) const {
+    for (int64_t n = 0; n < s.states; ++n) state[n] = load(states() + n * s.channels + block.first, block.count);
+  }
+};
+
+// Adds what `before` hands on, decayed over `segment`, to what `segment` hands on.
+inline void hand_on(const Segment& before, const Segment& segment) {
+  const SelectiveScan& s = segment.s;
+  for (int64_t n = 0; n < s.states; ++n)
+    for (int64_t d = 0; d < s.channels; ++d)
+      segment.states()[n * s.channels + d] +=
+          std::exp(segment.steps()[d] * s.A[d * s.states + n]) * before.states()[n * s.channels + d];
+}
+
+// A slice of blocks over a segment; `ahead_of_time` to find what the segment hands on, without outputs.
 template <class T>
-void selective_scan_slice(const SelectiveScan& s, int64_t batch, int64_t begin, int64_t end, ForwardSpace work) {
+void selective_scan_slice(const Segment& segment, bool ahead_of_time, int64_t begin, int64_t end, ForwardSpace work) {
+  const SelectiveScan& s = segment.s;
+  const int64_t batch = segment.batch;
   const bool reverse = s.reverse;
   const int64_t L = s.length, N = s.states;
   const Rows<const T> u(static_cast<const T*>(s.u), s.u_batch, s.u_time, L, reverse);
@@ -141,10 +177,12 @@ void selective_scan_slice(const SelectiveScan& s, int64_t batch, int64_t begin, 
   for (int64_t k = begin; k < end; ++k) {
     const Block block(k, s.channels, s.groups);
     gather_states(s.A, N, block, kLog2E, work.rate + (k - begin) * N);
-    const real* initial = s.initial_state ? s.initial_state + batch * s.channels * N : nullptr;
-    gather_states(initial, N, block, 1, work.state + (k - begin) * N);
+    const real* initial = s.initial_state && segment.first() ? s.initial_state + batch * s.channels * N : nullptr;
+    if (segment.first() || ahead_of_time) gather_states(initial, N, block, 1, work.state + (k - begin) * N);
+    else Segment{s, batch, segment.index - 1}.recall(block, work.state + (k - begin) * N);
+    work.steps[k - begin] = vec{};
   }
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+  for (int64_t chunk = segment.first_chunk(); chunk < segment.last_chunk(); ++chunk) {
     const int64_t start = chunk * kChunk;
     const int steps = static_cast<int>(L - start < kChunk ? L - start : kChunk);
     Table b{}, c{};
@@ -157,13 +195,13 @@ void selective_scan_slice(const SelectiveScan& s, int64_t batch, int64_t begin, 
         b = table(B.at(batch, start) + group * s.B_group, B.time_stride, steps, N, work.B);
         c = table(C.at(batch, start) + group * s.C_group, C.time_stride, steps, N, work.C);
       }
-      if (s.chunk_states)
+      if (s.chunk_states && !ahead_of_time)
         for (int64_t n = 0; n < N; ++n)
           store(s.chunk_states + ((batch * chunks + chunk) * N + n) * s.channels + block.first, state[n], block.count);
 
       const vec bias = load_channels(s.delta_bias, block), skip = load_channels(s.D, block);
       // Two short loops: the processor overlaps more steps of them than of a long one.
-      vec most = {};
+      vec most = {}, all = {};
       for (int t = 0; t < steps; ++t) {
         const vec x = load(delta.at(batch, start + t) + block.first, block.count) + bias;
         work.y[t] = x;
@@ -173,9 +211,12 @@ void selective_scan_slice(const SelectiveScan& s, int64_t batch, int64_t begin, 
         const vec value = load(u.at(batch, start + t) + block.first, block.count);
         if (s.softplus) work.delta[t] = softplus_from(work.y[t], work.delta[t]);
         most = larger_magnitude(most, work.delta[t]);
+        all += work.delta[t];
         work.input[t] = work.delta[t] * value;
         work.y[t] = skip * value;
       }
+
+      work.steps[k - begin] += all;
 
       Ahead<4> ahead;
       const int64_t next_start = k + 1 < end ? start : start + kChunk;
@@ -194,7 +235,7 @@ void selective_scan_slice(const SelectiveScan& s, int64_t batch, int64_t begin, 
       if (bounded(most, rate, N)) run(std::integral_constant<int, 16>(), std::true_type());
       else run(std::integral_constant<int, 4>(), std::false_type());
 
-      for (int t = 0; t < steps; ++t) {
+      for (int t = 0; t < steps && !ahead_of_time; ++t) {
         vec y = work.y[t];
         if (z) {
           const vec gate = load(z.at(batch, start + t) + block.first, block.count);
@@ -205,32 +246,49 @@ void selective_scan_slice(const SelectiveScan& s, int64_t batch, int64_t begin, 
       }
     }
   }
-  if (s.last_state)
+  for (int64_t k = begin; k < end && ahead_of_time; ++k) {
+    const Block block(k, s.channels, s.groups);
+    segment.keep(work.state + (k - begin) * N, block);
+    store(segment.steps() + block.first, work.steps[k - begin], block.count);
+  }
+  if (s.last_state && segment.last())
     for (int64_t k = begin; k < end; ++k)
       scatter_states(work.state + (k - begin) * N, N, Block(k, s.channels, s.groups),
                      s.last_state + batch * s.channels * N);
 }
 
-// Runs `body(batch, first block, last block, scratch)` over all slices of all batches; false when memory ran out.
+// Runs `body(segment, slice, first block, last block, scratch)` over all slices of all segments of all batches; false
+// when memory ran out.
 template <class Space, class F>
 bool over_slices(const SelectiveScan& s, F&& body) {
   const int64_t blocks = block_count(s), widest = (blocks + s.slices - 1) / s.slices;
   const Scratch<Space, int64_t, int64_t> scratch(s.threads, widest, s.states);
   if (!scratch) return false;
 #pragma omp parallel for schedule(static) num_threads(s.threads) if (s.threads > 1)
-  for (int64_t item = 0; item < s.batch * s.slices; ++item) {
+  for (int64_t item = 0; item < s.batch * s.segments * s.slices; ++item) {
     Carver carver = scratch.of(thread_index());
     const auto [begin, end] = part(blocks, s.slices, item % s.slices);
-    body(item / s.slices, item % s.slices, begin, end, Space(carver, widest, s.states));
+    const Segment segment{s, item / s.slices / s.segments, item / s.slices % s.segments};
+    body(segment, item % s.slices, begin, end, Space(carver, widest, s.states));
   }
   return true;
 }
 
 template <class T>
 bool selective_scan(const SelectiveScan& s) {
-  return over_slices<ForwardSpace>(s, [&](int64_t batch, int64_t, int64_t begin, int64_t end, ForwardSpace work) {
-    selective_scan_slice<T>(s, batch, begin, end, work);
-  });
+  const auto run = [&](bool ahead_of_time) {
+    return over_slices<ForwardSpace>(
+        s, [&](const Segment& segment, int64_t, int64_t begin, int64_t end, ForwardSpace work) {
+          if (ahead_of_time && segment.last()) return;
+          selective_scan_slice<T>(segment, ahead_of_time, begin, end, work);
+        });
+  };
+  if (s.segments > 1) {
+    if (!run(true)) return false;
+    for (int64_t batch = 0; batch < s.batch; ++batch)
+      for (int64_t i = 1; i + 1 < s.segments; ++i) hand_on({s, batch, i - 1}, {s, batch, i});
+  }
+  return run(false);
 }
 
 }  // namespace scan

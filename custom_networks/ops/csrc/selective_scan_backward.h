@@ -6,7 +6,8 @@
 //   dB[t] = sum over channels of l d u        dC[t] = sum over channels of h gy        dA = sum over time of d q
 //
 // Chunks go last to first. Within one, states are recomputed from the state that the forward pass kept, and stay in
-// cache with their decays until the reverse sweep has used them.
+// cache with their decays until the reverse sweep has used them. Segments of the sequence hand on l to the ones before
+// them as the segments of the forward pass hand on h.
 #pragma once
 
 #include "selective_scan.h"
@@ -14,13 +15,14 @@
 namespace scan {
 
 // Gradients as Python passes them; all dense but that of z, which may be part of a wider row and be added to. Those of
-// B and C come in one part a slice and are summed by the caller, those of A, D, delta_bias in one part a batch.
+// B and C come in one part a slice and are summed by the caller, those of A, D, delta_bias in one part a batch and
+// segment.
 struct SelectiveScanGradients {
   const void* out;             // gradient of out, (batch, length, channels)
   int64_t out_batch, out_time;
   const real* last_state;      // gradient of last_state, (batch, channels, states), or null
   void *u, *delta, *z;         // (batch, length, channels)
-  real *A, *D, *delta_bias;    // (batch, channels, states) (batch, channels) (batch, channels)
+  real *A, *D, *delta_bias;    // (batch, segments, channels, states) (batch, segments, channels) twice
   real *B, *C;                 // (slices, batch, length, groups, states)
   real* initial_state;         // (batch, channels, states), or null
   int64_t z_batch, z_time, add_to_z;
@@ -34,7 +36,7 @@ struct BackwardSpace {
   vec *delta, *input, *gy, *y, *slope, *gate, *S, *E;   // one a step
   vec *decay, *state;                                   // kBackwardTile a step; states begin with the entering one
   vec* dBC;                                             // one a step and tile: sums over channels
-  vec *rate, *carry, *dA, *dD, *dbias;                  // one or N a block
+  vec *rate, *carry, *dA, *dD, *dbias, *steps;          // one or N a block
   real *B, *C;
   vec* entering;
   BackwardSpace(Carver& from, int64_t blocks, int64_t states) {
@@ -45,6 +47,7 @@ struct BackwardSpace {
     for (vec** matrix : {&rate, &carry, &dA}) *matrix = from.take<vec>(blocks * states);
     dD = from.take<vec>(blocks);
     dbias = from.take<vec>(blocks);
+    steps = from.take<vec>(blocks);
     B = from.take<real>(kChunk * states);
     C = from.take<real>(kChunk * states);
     entering = from.take<vec>(states);
@@ -75,6 +78,22 @@ SCAN_KERNEL vec prepare(const BackwardSpace& work, vec bias, vec skip, bool posi
     gy[t] *= work.z[t] * work.gate[t];
   }
   return most;
+}
+
+// What `l` becomes before a chunk, given that after it; K states.
+template <int K>
+SCAN_KERNEL void hand_back(const vec* rate, const BackwardSpace& work, Table C, vec* carry, int steps) {
+  vec l[K];
+#pragma GCC unroll 16
+  for (int n = 0; n < K; ++n) l[n] = carry[n];
+  for (int t = steps - 1; t >= 0; --t) {
+    const real* c = C.row(t);
+    const vec d = work.delta[t], gy = work.gy[t];
+#pragma GCC unroll 16
+    for (int n = 0; n < K; ++n) l[n] = (l[n] + gy * c[n]) * exp2(d * rate[n]);
+  }
+#pragma GCC unroll 16
+  for (int n = 0; n < K; ++n) carry[n] = l[n];
 }
 
 // Turns S into the gradient of u, E into that of delta and y into that of z.
@@ -120,8 +139,8 @@ SCAN_KERNEL void recompute(const vec* rate, const BackwardSpace& work, Table B, 
 // The reverse sweep over a chunk for K states. S and E accumulate <l, B> and <A log2(e), q>. A vector of dBC holds the
 // gradients of B in its first half and of C in its second.
 template <int K>
-__attribute__((flatten)) SCAN_KERNEL void sweep(const vec* rate, const BackwardSpace& work, Table B, Table C, vec* carry, vec* dA, vec* dBC,
-                       int steps, const Ahead<2>& ahead) {
+__attribute__((flatten)) SCAN_KERNEL void sweep(const vec* rate, const BackwardSpace& work, Table B, Table C,
+                                                vec* carry, vec* dA, vec* dBC, int steps, const Ahead<2>& ahead) {
   vec l[K], sum[K];
 #pragma GCC unroll 16
   for (int n = 0; n < K; ++n) {
@@ -158,9 +177,12 @@ __attribute__((flatten)) SCAN_KERNEL void sweep(const vec* rate, const BackwardS
   }
 }
 
+// A slice of blocks over a segment; `ahead_of_time` to find what the segment hands on, without gradients.
 template <class T>
-void selective_scan_backward_slice(const SelectiveScan& s, const SelectiveScanGradients& grad, int64_t batch,
+void selective_scan_backward_slice(const Segment& segment, bool ahead_of_time, const SelectiveScanGradients& grad,
                                    int64_t slice, int64_t begin, int64_t end, BackwardSpace work) {
+  const SelectiveScan& s = segment.s;
+  const int64_t batch = segment.batch, piece = batch * s.segments + segment.index;
   const bool reverse = s.reverse;
   const int64_t L = s.length, N = s.states, D = s.channels;
   const Rows<const T> u(static_cast<const T*>(s.u), s.u_batch, s.u_time, L, reverse);
@@ -181,18 +203,21 @@ void selective_scan_backward_slice(const SelectiveScan& s, const SelectiveScanGr
     const Block block(k, D, s.groups);
     const int64_t at = (k - begin) * N;
     gather_states(s.A, N, block, kLog2E, work.rate + at);
-    gather_states(grad.last_state ? grad.last_state + batch * D * N : nullptr, N, block, 1, work.carry + at);
+    const real* last = grad.last_state && segment.last() ? grad.last_state + batch * D * N : nullptr;
+    if (segment.last() || ahead_of_time) gather_states(last, N, block, 1, work.carry + at);
+    else Segment{s, batch, segment.index + 1}.recall(block, work.carry + at);
+    work.steps[k - begin] = vec{};
     for (int64_t n = 0; n < N; ++n) work.dA[at + n] = vec{};
     work.dD[k - begin] = work.dbias[k - begin] = vec{};
   }
 
-  for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
+  for (int64_t chunk = segment.last_chunk() - 1; chunk >= segment.first_chunk(); --chunk) {
     const int64_t start = chunk * kChunk;
     const int steps = static_cast<int>(L - start < kChunk ? L - start : kChunk);
     Table b{}, c{};
     int64_t group = -1;
     const auto finish_group = [&] {
-      if (group < 0) return;
+      if (group < 0 || ahead_of_time) return;
       vec* sums = work.dBC;
       for_tiles<kBackwardTile>(N, [&](auto size, int n) {
         for (int t = 0; t < steps; ++t) {
@@ -224,6 +249,13 @@ void selective_scan_backward_slice(const SelectiveScan& s, const SelectiveScanGr
       gather_rows(g, batch, start, block.first, block.count, steps, work.g);
       if (z) gather_rows(z, batch, start, block.first, block.count, steps, work.z);
       const vec most = prepare(work, bias, skip, s.softplus, bool(z), steps);
+      if (ahead_of_time) {
+        for (int t = 0; t < steps; ++t) work.steps[k - begin] += work.delta[t];
+        for_tiles<kBackwardTile>(N, [&](auto size, int n) {
+          hand_back<size>(work.rate + at + n, work, c.at(n), work.carry + at + n, steps);
+        });
+        continue;
+      }
 
       // Few streams at a time, or they would wait for each other: some with each of the first kernels.
       Ahead<2> ahead[4];
@@ -262,19 +294,34 @@ void selective_scan_backward_slice(const SelectiveScan& s, const SelectiveScanGr
   for (int64_t k = begin; k < end; ++k) {
     const Block block(k, D, s.groups);
     const int64_t at = (k - begin) * N;
-    scatter_states(work.dA + at, N, block, grad.A + batch * D * N);
-    if (grad.initial_state) scatter_states(work.carry + at, N, block, grad.initial_state + batch * D * N);
-    if (grad.D) store(grad.D + batch * D + block.first, work.dD[k - begin], block.count);
-    if (grad.delta_bias) store(grad.delta_bias + batch * D + block.first, work.dbias[k - begin], block.count);
+    if (ahead_of_time) {
+      segment.keep(work.carry + at, block);
+      store(segment.steps() + block.first, work.steps[k - begin], block.count);
+      continue;
+    }
+    scatter_states(work.dA + at, N, block, grad.A + piece * D * N);
+    if (grad.initial_state && segment.first())
+      scatter_states(work.carry + at, N, block, grad.initial_state + batch * D * N);
+    if (grad.D) store(grad.D + piece * D + block.first, work.dD[k - begin], block.count);
+    if (grad.delta_bias) store(grad.delta_bias + piece * D + block.first, work.dbias[k - begin], block.count);
   }
 }
 
 template <class T>
 bool selective_scan_backward(const SelectiveScan& s, const SelectiveScanGradients& grad) {
-  return over_slices<BackwardSpace>(
-      s, [&](int64_t batch, int64_t slice, int64_t begin, int64_t end, BackwardSpace work) {
-        selective_scan_backward_slice<T>(s, grad, batch, slice, begin, end, work);
-      });
+  const auto run = [&](bool ahead_of_time) {
+    return over_slices<BackwardSpace>(
+        s, [&](const Segment& segment, int64_t slice, int64_t begin, int64_t end, BackwardSpace work) {
+          if (ahead_of_time && segment.first()) return;
+          selective_scan_backward_slice<T>(segment, ahead_of_time, grad, slice, begin, end, work);
+        });
+  };
+  if (s.segments > 1) {
+    if (!run(true)) return false;
+    for (int64_t batch = 0; batch < s.batch; ++batch)
+      for (int64_t i = s.segments - 2; i > 0; --i) hand_on({s, batch, i + 1}, {s, batch, i});
+  }
+  return run(false);
 }
 
 }  // namespace scan
