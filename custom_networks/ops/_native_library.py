@@ -186,7 +186,7 @@ def segments(batch: int, parts: int, updates: int, chunks: int) -> int:
         updates: Updates of a vector element in the whole call.
         chunks: Chunks of the sequence; a segment has four at least.
     """
-    count = min(torch.get_num_threads() // (batch * parts), chunks // 4)
+    count = min(torch.get_num_threads() // max(batch * parts, 1), chunks // 4)
     return count if count >= 3 and updates >= _WORTH_A_THREAD else 1
 
 
