@@ -47,8 +47,10 @@ def _directions(options: Options) -> Iterator[dict[str, object]]:
     def in_place(**tensors: Tensor) -> Tensor:
         rows = {name: x.transpose(1, 2) if name in ("u", "delta", "z") else x for name, x in tensors.items()}
         rows |= {name: tensors[name].permute(0, 3, 1, 2) for name in "BC"}
-        out, *_ = forward(**rows, delta_softplus=True, reverse=False, save_states=False)
-        return forward(**rows, delta_softplus=True, reverse=True, save_states=False, add_to=out)[0].transpose(1, 2)
+        out, *_ = forward(**rows, initial_state=None, delta_softplus=True, reverse=False, save_states=False)
+        return forward(**rows, initial_state=None, delta_softplus=True, reverse=True, save_states=False, add_to=out)[
+            0
+        ].transpose(1, 2)
 
     def by_flips(**tensors: Tensor) -> Tensor:
         return one(**tensors) + one(**{k: x.flip(-1) if x.dim() > 2 else x for k, x in tensors.items()}).flip(-1)
