@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from custom_apps.common.distributed import is_main_process
 from custom_apps.common.errors import DataError, explain_data_errors
 
 PARTS = ("train", "evaluate")
@@ -41,7 +42,7 @@ def run_folds(
 
     Raises:
         DataError: for a configuration that does not exist.
-        ValueError: for parts or folds that do not exist.
+        ValueError: for parts or folds that do not exist, or nothing to do.
     """
     from monai.bundle import ConfigWorkflow
 
@@ -63,6 +64,8 @@ def run_folds(
     if "evaluate" in parts:
         own = {"tracking": _settings(bundle, tracking, "_evaluate")}
         runs.append(("all folds together", [*training, configuration(bundle, evaluation)], own))
+    if not runs:
+        raise ValueError("nothing to do: no fold to train and no evaluation")
     for title, files, own in runs:
         started = time.monotonic()
         workflow = ConfigWorkflow(
@@ -76,8 +79,10 @@ def run_folds(
         )
         workflow.initialize()
         workflow.run()
-        workflow.finalize()
-        print(f"{title}: {time.monotonic() - started:.0f} s", flush=True)
+        if is_main_process():
+            print(f"{title}: {time.monotonic() - started:.0f} s", flush=True)
+    # Only once: it closes the process group of a distributed run, which cannot be opened again.
+    workflow.finalize()
 
 
 def configuration(bundle: Path, name: str) -> Path:

@@ -32,6 +32,11 @@ def config(*names: str) -> list[Path]:
     return [BUNDLE / "configs" / f"{name}.yaml" for name in names]
 
 
+def folds_command(**options: object) -> list[str]:
+    given = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    return ["-m", "custom_apps", "folds", BUNDLE.name, *given]
+
+
 def places(folder: Path, data: Path) -> dict[str, Path]:
     return {"dataset_dir": data, "ckpt_dir": folder / "models", "output_dir": folder / "eval"}
 
@@ -76,8 +81,7 @@ def trained(data, pretrained, tmp_path_factory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("trained")
     options = places(folder, data) | SMALL | {"epochs": 2, "resamples": 50}
     options["pretrained"] = pretrained / "models" / "pretrained" / "model.pt"
-    command = ["-m", "custom_apps", "folds", BUNDLE.name]
-    return folder, run(command + [part for key, value in options.items() for part in (f"--{key}", str(value))])
+    return folder, run(folds_command(**options))
 
 
 def test_pretraining_leaves_model_log_pictures_and_record(pretrained):
@@ -233,25 +237,21 @@ def test_prediction_from_dicom_is_that_from_nifti(trained, raw, tmp_path):
 
 
 def test_two_processes_train_and_score_as_one(data, tmp_path):
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    options = SMALL | {"epochs": 2, "drop_path": 0.0}
-    run(bundle_command(config("train"), **places(alone, data), **options | {"batch_size": 4}))
-    command = bundle_command(config("train", "multi_gpu"), **places(together, data), **options)
+    folders = {"alone": tmp_path / "alone", "together": tmp_path / "together"}
+    options = SMALL | {"epochs": 2, "drop_path": 0.0, "resamples": 50}
+    run(folds_command(**places(folders["alone"], data), **options | {"batch_size": 4}))
+    command = folds_command(**places(folders["together"], data), **options, overlays="multi_gpu")
     run(torchrun_command(2, command))
-    ours, theirs = (rows_of(f / "eval" / "fold_0" / "metrics.csv") for f in (together, alone))
-    for one, other in zip(ours, theirs, strict=True):
-        for column in ("train_loss", "val_auroc"):
-            assert float(one[column]) == pytest.approx(float(other[column]), abs=1e-4), column
-
-    evaluate = {**options, "evaluated_folds": [0], "resamples": 50, "ckpt_dir": alone / "models", "dataset_dir": data}
-    evaluation = config("train", "evaluate")
-    run(bundle_command(evaluation, **evaluate, output_dir=tmp_path / "one"))
-    command = bundle_command([*evaluation, *config("multi_gpu")], **evaluate, output_dir=tmp_path / "two")
-    run(torchrun_command(2, command))
-    one, two = (rows_of(tmp_path / name / "cross_validation" / "out_of_fold.csv") for name in ("one", "two"))
+    for fold in range(2):
+        one, two = (rows_of(folder / "eval" / f"fold_{fold}" / "metrics.csv") for folder in folders.values())
+        for ours, theirs in zip(one, two, strict=True):
+            for column in ("train_loss", "val_auroc"):
+                assert float(ours[column]) == pytest.approx(float(theirs[column]), abs=1e-4), column
+    one, two = (rows_of(folder / "eval" / "cross_validation" / "out_of_fold.csv") for folder in folders.values())
+    assert len(one) == 17
     assert [row["case"] for row in one] == [row["case"] for row in two]
     for ours, theirs in zip(one, two, strict=True):
-        assert float(ours["probability_1"]) == pytest.approx(float(theirs["probability_1"]), abs=1e-6)
+        assert float(ours["probability_1"]) == pytest.approx(float(theirs["probability_1"]), abs=1e-4)
 
 
 def test_published_protocol_looks_at_the_test_fold_and_takes_the_last_epoch(data, tmp_path):
@@ -280,8 +280,7 @@ def test_mlflow_keeps_a_run_of_each_fold_and_of_the_evaluation(data, tmp_path):
     from mlflow import MlflowClient
 
     options = places(tmp_path, data) | SMALL | {"epochs": 1, "resamples": 50, "tracking": "tracking"}
-    command = ["-m", "custom_apps", "folds", BUNDLE.name]
-    run(command + [part for key, value in options.items() for part in (f"--{key}", str(value))])
+    run(folds_command(**options))
     client = MlflowClient(f"sqlite:///{tmp_path}/eval/mlruns.db")
     runs = client.search_runs([client.get_experiment_by_name("brain_idh_ssm_mae").experiment_id])
     found = {found.info.run_name.split("-")[0]: found for found in runs}

@@ -54,6 +54,8 @@ def test_folds_parts_and_configurations_that_do_not_exist(bundle, tmp_path):
         run_folds(bundle, folds=3, only=[3], output_dir=str(tmp_path))
     with pytest.raises(ValueError, match="parts"):
         run_folds(bundle, parts="predict", output_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="nothing to do"):
+        run_folds(bundle, only=[], parts="train", output_dir=str(tmp_path))
     with pytest.raises(DataError, match="evaluate, special, train"):
         run_folds(bundle, overlays="speical", output_dir=str(tmp_path))
     assert not (tmp_path / "runs.txt").exists()
