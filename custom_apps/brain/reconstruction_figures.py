@@ -191,4 +191,3 @@ class ReconstructionFigures:
             found.append(reconstruct(network, item["image"].to(device), item["case"], derived_seed(int(item["index"]))))
         network.train(training)
         draw_reconstructions(found, self.path)
-

@@ -9,8 +9,9 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import nn
 
-from custom_apps.common.checkpoint_files import read_checkpoint
 from custom_apps.common.distributed import without_ddp
+from custom_apps.common.errors import DataError
+from custom_networks.published.reading import CheckpointError, read_checkpoint
 
 
 class PretrainedWeights:
@@ -19,10 +20,13 @@ class PretrainedWeights:
     Attach it after :class:`~custom_apps.common.checkpoints.TrainingState`.
 
     Args:
-        path: checkpoint to read, None for none.
+        path: checkpoint to read, ours or the authors', or a safetensors file; None for none.
         network: network to fill, DistributedDataParallel or not.
         transfer: function (checkpoint content, network) that fills the network and returns a report to log.
         weight_average: average that starts from the transferred weights, with a method ``reset``.
+
+    Raises (when the engine starts):
+        DataError: naming the file, when it is missing, cannot be read safely, or does not fit the network.
     """
 
     def __init__(
@@ -42,7 +46,10 @@ class PretrainedWeights:
         """Transfers, unless the training goes on."""
         if self.path is None or engine.state.epoch > 0:
             return
-        report = self.transfer(read_checkpoint(self.path), without_ddp(self.network))
+        try:
+            report = self.transfer(read_checkpoint(self.path), without_ddp(self.network))
+        except CheckpointError as error:
+            raise DataError(self.path, str(error).removeprefix(f"{self.path}: ")) from error
         if self.weight_average is not None:
             self.weight_average.reset()
         engine.logger.info(f"pre-trained weights of {self.path}: {report}")

@@ -1,3 +1,5 @@
+import argparse
+
 import pytest
 import torch
 from ignite.engine import Engine, Events
@@ -7,6 +9,7 @@ from custom_apps.common.checkpoint_files import save_whole
 from custom_apps.common.errors import DataError
 from custom_apps.common.pretrained import PretrainedWeights
 from custom_apps.common.weight_average import WeightAverage
+from custom_networks.published.reading import CheckpointError
 
 
 def transfer(content, network):
@@ -38,3 +41,23 @@ def test_a_training_that_goes_on_keeps_its_own(tmp_path):
     assert torch.equal(network.weight, before)
     with pytest.raises(DataError, match=r"gone\.pt.*no such file"):
         start(PretrainedWeights(tmp_path / "gone.pt", network, transfer))
+
+
+def test_checkpoints_of_authors_with_their_command_line_are_read(tmp_path):
+    network = torch.nn.Linear(2, 2)
+    content = {"model": {"weight": torch.ones(2, 2)}, "args": argparse.Namespace(lr=0.1)}
+    torch.save(content, tmp_path / "published.pth")
+    given = {}
+    start(PretrainedWeights(tmp_path / "published.pth", network, lambda content, _: given.update(content)))
+    assert torch.equal(given["model"]["weight"], torch.ones(2, 2))
+
+
+def test_files_that_are_missing_unsafe_or_unfit_are_named(tmp_path):
+    def refuse(content, network):
+        raise CheckpointError("does not fit")
+
+    torch.save({"weight": torch.nn.Linear(1, 1)}, tmp_path / "unsafe.pt")
+    torch.save({"weight": torch.ones(1)}, tmp_path / "unfit.pt")
+    for name, problem in (("missing", "no such file"), ("unsafe", "could run code"), ("unfit", "does not fit")):
+        with pytest.raises(DataError, match=rf"{name}\.pt: .*{problem}"):
+            start(PretrainedWeights(tmp_path / f"{name}.pt", torch.nn.Linear(1, 1), refuse))
