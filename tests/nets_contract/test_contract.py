@@ -77,7 +77,10 @@ def test_bfloat16_autocast_is_finite_and_similar(entry):
 
 def test_train_step_under_bfloat16_autocast(entry):
     network = build(entry)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = sum(o.float().square().mean() for o in as_list(network(*entry.inputs())))
-    loss.backward()
+    # With oneDNN (PyTorch 2.13) gradients of these narrow networks are now and then not finite: MALLOC_PERTURB_=128
+    # shows it in networks without any of our operators, and only with oneDNN.
+    with torch.backends.mkldnn.flags(enabled=False):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = sum(o.float().square().mean() for o in as_list(network(*entry.inputs())))
+        loss.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
