@@ -26,7 +26,6 @@ class BrainVolumes(Compose):
 
     Args:
         size: voxels along every axis that volumes must have; None takes what comes.
-        loader: first transform; None for a `LoadPreparedd` with ``size``. A `LoadRawd` prepares raw files on the way.
         normalization: ``zscore`` (published), ``minmax`` or ``none``.
         augment: ``none``, ``light`` or ``strong``.
         flip_probability: of exchanging left and right, which the publication does not do.
@@ -40,7 +39,6 @@ class BrainVolumes(Compose):
     def __init__(
         self,
         size: Sequence[int] | None = None,
-        loader: LoadPreparedd | None = None,
         normalization: str = "zscore",
         augment: str = "none",
         flip_probability: float = 0.0,
@@ -50,8 +48,7 @@ class BrainVolumes(Compose):
         if augment not in AUGMENTATIONS:
             raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {augment!r}")
         keys = ["image", "target"] if clean_target else ["image"]
-        loader = LoadPreparedd("image", size) if loader is None else loader
-        chain: list = [loader, WithGeometryd("image"), JointNormalized("image", normalization)]
+        chain: list = [LoadPreparedd("image", size), WithGeometryd("image"), JointNormalized("image", normalization)]
         if clean_target:
             chain.append(CopyItemsd("image", names="target"))
         if flip_probability:

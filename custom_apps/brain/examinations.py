@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from custom_apps.brain.patients import Patient, find_patients, read_patient
 from custom_apps.brain.preparation import Preparation, prepare_images
 from custom_apps.common.distributed import rank, world_size
 from custom_apps.common.errors import DataError
+from custom_apps.common.prediction_items import without_earlier
 
-EXISTING = ("error", "skip", "overwrite")
+logger = logging.getLogger(__name__)
+
 TABLE = "markers.csv"
 
 
@@ -39,23 +41,15 @@ def examinations_to_predict(
             ``overwrite`` (the writers must be told too).
 
     Returns:
-        Dictionaries with ``case``, ``image`` (four paths), ``mask`` (path of a tumor mask, or "") and ``record`` (path
-        of what preparation recorded, or "" for what is not prepared); possibly none with ``skip``.
+        Dictionaries with ``case`` (also as ``file_name``, as in the table), ``image`` (four paths), ``mask`` (path of a
+        tumor mask, or "") and ``record`` (path of what preparation recorded, or "" for what is not prepared); possibly
+        none with ``skip``.
 
     Raises:
         DataError: no patient there, a contrast missing, or an earlier prediction under ``error``.
     """
-    if existing not in EXISTING:
-        raise ValueError(f"existing must be one of {', '.join(EXISTING)}, got {existing!r}")
     items = [_item(patient) for patient in _patients(Path(source))]
-    table = None if output_dir is None else Path(output_dir) / TABLE
-    if table is not None and table.is_file() and existing != "overwrite":
-        if existing == "error":
-            raise DataError(table, "holds earlier predictions", "a folder without it, or existing: skip or overwrite")
-        with open(table, newline="", encoding="utf-8") as file:
-            known = {row.get("file_name") for row in csv.DictReader(file)}
-        items = [item for item in items if item["case"] not in known]
-    return items[rank() :: world_size()]
+    return without_earlier(items, output_dir, existing=existing, shared_table=TABLE)[rank() :: world_size()]
 
 
 class PrepareExaminationd(MapTransform):
@@ -102,6 +96,8 @@ class PrepareExaminationd(MapTransform):
             else:
                 prepared = prepare_images(result[key], mask or None, self.preparation)
                 record, tumor = prepared.record, prepared.mask
+                if any(record["cut_mm"]):
+                    logger.warning("%s: the brain is cut by %s mm along its axes", data[key][0], record["cut_mm"])
                 result[key] = MetaTensor(torch.from_numpy(prepared.image), affine=torch.from_numpy(prepared.affine))
             result["original_shape"] = torch.tensor(record["original_shape"])
             result["original_affine"] = torch.tensor(record["original_affine"], dtype=torch.float64)
@@ -118,9 +114,11 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-        return record | {key: record[key] for key in ("original_shape", "original_affine")}
+        np.array(record["original_affine"], float).reshape(4, 4)
+        np.array(record["original_shape"], int).reshape(3)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(path, f"is no record of a preparation ({error!r})", "the file that 'prepare' wrote") from error
+    return record
 
 
 def _patients(source: Path) -> list[Patient]:
@@ -133,6 +131,7 @@ def _item(patient: Patient) -> dict[str, Any]:
     record = patient.folder / f"{patient.case}.json"
     return {
         "case": patient.case,
+        "file_name": patient.case,
         "image": [str(path) for path in patient.images()],
         "mask": str(patient.files.get(MASK, "")),
         "record": str(record) if record.is_file() else "",

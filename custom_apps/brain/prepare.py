@@ -10,8 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from custom_apps.brain.contrasts import CONTRASTS, MASK
 from custom_apps.brain.labels_table import COLUMNS, TABLE, find_labels, read_labels, write_labels
 from custom_apps.brain.patients import Patient, find_patients
@@ -129,25 +127,6 @@ def prepare_patient(
     content = {"case": patient.case, **prepared.record}
     write_json(content, record)
     return content
-
-
-def read_record(image: str | Path) -> dict[str, Any] | None:
-    """What was done to a prepared examination, by one of its images; None where no record lies beside it.
-
-    Raises:
-        DataError: a record that is damaged.
-    """
-    folder = Path(image).parent
-    path = folder / f"{folder.name}.json"
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        np.array(record["original_affine"], float).reshape(4, 4)
-        np.array(record["original_shape"], int).reshape(3)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(path, f"is no record of a preparation ({error})", "what 'prepare' writes") from error
-    return record
 
 
 def _oddities(records: Mapping[str, Mapping[str, Any]], output: Path) -> list[Problem]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from custom_apps.common.distributed import rank, world_size
 from custom_apps.common.errors import DataError
 
 EXISTING = ("error", "skip", "overwrite")
+Item = TypeVar("Item", bound=Mapping[str, Any])
 
 
 def items_to_predict(
@@ -41,9 +43,7 @@ def items_to_predict(
         DataError: two files of one name, an earlier prediction under ``error``, and fewer files than processes.
         ValueError: for an unknown ``existing``.
     """
-    if existing not in EXISTING:
-        raise ValueError(f"existing must be one of {', '.join(EXISTING)}, got {existing!r}")
-    items = []
+    items: list[dict[str, str]] = []
     for path in files:
         relative = path.relative_to(below) if path != below else Path(path.name)
         case = "_".join([*relative.parts[:-1], relative.stem])
@@ -51,17 +51,35 @@ def items_to_predict(
     twice = [case for case, count in Counter(item["case"] for item in items).items() if count > 1]
     if twice:
         raise DataError(below, f"two files of the name '{twice[0]}'", "names that differ in more than their ending")
-    if output_dir is not None and existing != "overwrite":
-        items = _without_earlier(items, Path(output_dir), results, existing, shared_table)
+    items = without_earlier(items, output_dir, results, existing, shared_table)
     if 0 < len(items) < world_size():
         # A process without work would leave the others waiting for it.
         raise DataError(below, f"{len(items)} files for {world_size()} processes", "one for each at least")
     return items[rank() :: world_size()]
 
 
-def _without_earlier(
-    items: list[dict[str, str]], output_dir: Path, results: Sequence[str], existing: str, shared_table: str | None
-) -> list[dict[str, str]]:
+def without_earlier(
+    items: Sequence[Item],
+    output_dir: str | Path | None,
+    results: Sequence[str] = (),
+    existing: str = "error",
+    shared_table: str | None = None,
+) -> list[Item]:
+    """The items that are left to do; all of them with ``overwrite`` or without an ``output_dir``.
+
+    Args:
+        items: have ``case``, and ``file_name`` if there is a ``shared_table``.
+        output_dir, results, existing, shared_table: see :func:`items_to_predict`.
+
+    Raises:
+        DataError: an earlier prediction under ``error``.
+        ValueError: for an unknown ``existing``.
+    """
+    if existing not in EXISTING:
+        raise ValueError(f"existing must be one of {', '.join(EXISTING)}, got {existing!r}")
+    if output_dir is None or existing == "overwrite":
+        return list(items)
+    output_dir = Path(output_dir)
     listed: Collection[str] = ()
     if shared_table is not None and (output_dir / shared_table).is_file():
         if existing == "error":
@@ -69,12 +87,12 @@ def _without_earlier(
             raise DataError(output_dir / shared_table, "holds earlier predictions", expected)
         with open(output_dir / shared_table, newline="", encoding="utf-8") as file:
             listed = {row.get("file_name") for row in csv.DictReader(file)}
-    left = []
+    left: list[Item] = []
     for item in items:
         written = [output_dir / f"{item['case']}{ending}" for ending in results]
         if existing == "error" and (found := [path for path in written if path.exists()]):
             raise DataError(found[0], "was predicted before", "existing: skip or overwrite")
-        if item["file_name"] in listed or (written and all(path.exists() for path in written)):
+        if (listed and item["file_name"] in listed) or (written and all(path.exists() for path in written)):
             continue
         left.append(item)
     return left

@@ -22,7 +22,7 @@ from custom_apps.echo.ef_export import TABLE, AverageClipsd, SaveEF
 from custom_apps.echo.lv_curve import LVCurve
 from custom_apps.echo.lv_export import SaveLV, resize_masks
 from custom_apps.echo.lv_inferer import VentricleInferer
-from custom_apps.echo.video_lists import VideoItem, videos_to_predict
+from custom_apps.echo.video_lists import videos_to_predict
 from custom_apps.echo.whole_video import normalization, uncut
 
 
@@ -187,7 +187,7 @@ class VentriclePredictor(VideoPredictor):
         kinds: tuple[str, ...] = ("masks", "video", "curve"),
     ) -> list[str]:
         """Predicts all videos of a folder into the files of :class:`SaveLV`; returns the names of the files."""
-        items: list[VideoItem] = videos_to_predict(source, output_dir, SaveLV.endings(kinds), existing)
+        items = videos_to_predict(source, output_dir, SaveLV.endings(kinds), existing)
         save = SaveLV(output_dir, *normalization(self.chain), kinds=kinds)
         for item in items:
             save.write(self.run(item))

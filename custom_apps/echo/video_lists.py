@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from custom_apps.common.distributed import rank, world_size
 from custom_apps.common.errors import DataError
+from custom_apps.common.prediction_items import items_to_predict
 from custom_apps.echo.echonet import VIDEOS
 from custom_apps.echo.video_file import is_dicom
 
-EXISTING = ("error", "skip", "overwrite")
 ENDINGS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".dcm", ".dicom")
-VideoItem = dict[str, str]
 
 
 def video_files(source: str | Path) -> list[Path]:
@@ -46,7 +42,7 @@ def videos_to_predict(
     results: Sequence[str] = (),
     existing: str = "error",
     shared_table: str | None = None,
-) -> list[VideoItem]:
+) -> list[dict[str, str]]:
     """Videos for prediction; in a distributed run the share of this process.
 
     Args:
@@ -66,48 +62,7 @@ def videos_to_predict(
         DataError: for unusable paths, two videos of one name, an earlier prediction under ``error``, and fewer videos
             than processes.
     """
-    if existing not in EXISTING:
-        raise ValueError(f"existing must be one of {', '.join(EXISTING)}, got {existing!r}")
-    items = _items(Path(source))
-    if output_dir is not None and existing != "overwrite":
-        items = _without_earlier(items, Path(output_dir), results, existing, shared_table)
-    if 0 < len(items) < world_size():
-        # A process without work would leave the others waiting for it.
-        raise DataError(source, f"{len(items)} videos for {world_size()} processes", "one for each at least")
-    return items[rank() :: world_size()]
-
-
-def _items(source: Path) -> list[VideoItem]:
+    source = Path(source)
     files = video_files(source)
     below = source / VIDEOS if (source / VIDEOS).is_dir() else source
-    items = []
-    for path in files:
-        relative = path.relative_to(below) if path != below else Path(path.name)
-        # Subfolders become part of the name, so that studies of equal file names stay apart.
-        case = "_".join([*relative.parts[:-1], relative.stem])
-        items.append({"image": str(path), "case": case, "file_name": relative.as_posix()})
-    twice = [case for case, count in Counter(item["case"] for item in items).items() if count > 1]
-    if twice:
-        raise DataError(source, f"two videos of the name '{twice[0]}'", "names that differ in more than their ending")
-    return items
-
-
-def _without_earlier(
-    items: list[VideoItem], output_dir: Path, results: Sequence[str], existing: str, shared_table: str | None
-) -> list[VideoItem]:
-    listed: Collection[str] = ()
-    if shared_table is not None and (output_dir / shared_table).is_file():
-        if existing == "error":
-            expected = "a folder without it, or existing: skip or overwrite"
-            raise DataError(output_dir / shared_table, "holds earlier predictions", expected)
-        with open(output_dir / shared_table, newline="", encoding="utf-8") as file:
-            listed = {row.get("file_name") for row in csv.DictReader(file)}
-    left = []
-    for item in items:
-        written = [output_dir / f"{item['case']}{ending}" for ending in results]
-        if existing == "error" and (found := [path for path in written if path.exists()]):
-            raise DataError(found[0], "was predicted before", "existing: skip or overwrite")
-        if item["file_name"] in listed or (written and all(path.exists() for path in written)):
-            continue
-        left.append(item)
-    return left
+    return items_to_predict(files, below, output_dir, results, existing, shared_table)

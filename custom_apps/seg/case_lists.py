@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from custom_apps.common.errors import DataError
+from custom_apps.common.prediction_items import without_earlier
 from custom_apps.seg.raw_dataset import Case, RawDataset
 
 CaseItem = dict[str, str | list[str]]
-
-EXISTING = ("error", "skip", "overwrite")
 
 
 def labelled_cases(
@@ -69,21 +68,13 @@ def cases_to_predict(
     Raises:
         DataError: for files that make no complete case, and for an earlier prediction under ``error``.
     """
-    if existing not in EXISTING:
-        raise ValueError(f"existing must be one of {', '.join(EXISTING)}, got {existing!r}")
     if not 0 <= part < parts:
         raise ValueError(f"part must be in 0..{parts - 1}, got {part}")
     dataset = RawDataset(description_dir)
     folder = Path(images_dir)
     folder = folder / "imagesTs" if (folder / "imagesTs").is_dir() else folder
-    cases = dataset.images_in(folder)[part::parts]
-    if output_dir is not None and existing != "overwrite":
-        done = {case.identifier: Path(output_dir) / f"{case.identifier}{dataset.file_ending}" for case in cases}
-        done = {name: path for name, path in done.items() if path.exists()}
-        if done and existing == "error":
-            raise DataError(next(iter(done.values())), "was predicted before", "an empty folder, or existing: skip")
-        cases = [case for case in cases if case.identifier not in done]
-    return [_item(case) for case in cases]
+    items = [_item(case) for case in dataset.images_in(folder)[part::parts]]
+    return without_earlier(items, output_dir, [dataset.file_ending], existing)
 
 
 def _item(case: Case) -> CaseItem:

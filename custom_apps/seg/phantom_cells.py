@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import binary_erosion, gaussian_filter
 
-from custom_apps.seg.phantom_files import new_dataset_folder, write_description
+from custom_apps.common.data_folder import new_data_folder
+from custom_apps.seg.phantom_files import write_description
 
 NAME = "Dataset902_PhantomCells"
 LABELS = {"background": 0, "interior": 1, "boundary": 2}
@@ -81,7 +82,7 @@ def write_cell_phantom(
     import tifffile
     from PIL import Image
 
-    root = new_dataset_folder(folder, NAME)
+    root = new_data_folder(folder, NAME)
     (root / "labelsTs_instances").mkdir()
     for part, count in (("Tr", cases), ("Ts", test_cases)):
         for kind in ("images", "labels"):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from custom_apps.seg.phantom_files import new_dataset_folder, write_description
+from custom_apps.common.data_folder import new_data_folder
+from custom_apps.seg.phantom_files import write_description
 
 NAME = "Dataset901_PhantomCT"
 LABELS = {"background": 0, "liver": 1, "spleen": 2, "kidneys": 3, "aorta": 4}
@@ -111,7 +112,7 @@ def write_ct_phantom(
     """
     import SimpleITK as sitk
 
-    root = new_dataset_folder(folder, NAME)
+    root = new_data_folder(folder, NAME)
     for part, count in (("Tr", cases), ("Ts", test_cases)):
         for kind in ("images", "labels"):
             (root / f"{kind}{part}").mkdir()

@@ -1,27 +1,13 @@
-"""What phantom data sets share: their folders, their description, and that nothing is overwritten."""
+"""The description that a phantom data set gets."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from custom_apps.common.errors import DataError
 from custom_apps.common.partial_file import write_json
 
 LICENCE = "synthetic, no restrictions"
-
-
-def new_dataset_folder(folder: str | Path, name: str) -> Path:
-    """Makes ``folder/name``.
-
-    Raises:
-        DataError: if it is there already and not empty.
-    """
-    root = Path(folder) / name
-    if root.exists() and any(root.iterdir()):
-        raise DataError(root, "already there and not overwritten", "a folder without this data set")
-    root.mkdir(parents=True, exist_ok=True)
-    return root
 
 
 def write_description(

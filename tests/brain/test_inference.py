@@ -1,5 +1,6 @@
 import csv
 import json
+import logging
 
 import nibabel
 import numpy as np
@@ -117,6 +118,14 @@ def test_dicom_series_become_the_same_volume(egd_phantom, tmp_path):
     assert difference.abs().max() <= 1
 
 
+def test_cut_brain_is_warned_of(egd_phantom, caplog):
+    (item,) = examinations_to_predict(egd_phantom / "EGD-0001")
+    with caplog.at_level(logging.WARNING):
+        volume = PrepareExaminationd(size=(8, 8, 8), spacing_mm=12.0)(item)["image"]
+    assert volume.shape == (4, 8, 8, 8)
+    assert "the brain is cut" in caplog.text
+
+
 def test_earlier_predictions(egd_phantom, tmp_path):
     with open(tmp_path / "markers.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["file_name", "probability"], ["EGD-0001", 0.5]])
@@ -137,8 +146,9 @@ def test_broken_input_names_the_file(egd_copy, prepared_copy, tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         examinations_to_predict(tmp_path / "nobody")
     record = prepared_copy / "EGD-0002" / "EGD-0002.json"
-    record.write_text(json.dumps({"case": "EGD-0002"}))
-    with pytest.raises(DataError, match=r"EGD-0002\.json"):
-        read_record(record)
+    for content in ({"case": "EGD-0002"}, {"original_affine": [1, 2], "original_shape": [4, 4, 4]}):
+        record.write_text(json.dumps(content))
+        with pytest.raises(DataError, match=r"EGD-0002\.json"):
+            read_record(record)
     with pytest.raises(DataError, match="shape"):
         PrepareExaminationd(size=(8, 8, 8))(examinations_to_predict(prepared_copy / "EGD-0003")[0])

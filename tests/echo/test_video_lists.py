@@ -1,8 +1,7 @@
 import pytest
 
-from custom_apps.common import distributed
+from custom_apps.common import distributed, prediction_items
 from custom_apps.common.errors import DataError
-from custom_apps.echo import video_lists
 from custom_apps.echo.video_lists import video_files, videos_to_predict
 
 
@@ -70,13 +69,13 @@ def test_earlier_table(folder, tmp_path):
 
 
 def test_processes_divide_the_videos(folder, monkeypatch):
-    monkeypatch.setattr(video_lists, "world_size", lambda: 3)
+    monkeypatch.setattr(prediction_items, "world_size", lambda: 3)
     shares = []
     for number in range(3):
-        monkeypatch.setattr(video_lists, "rank", lambda number=number: number)
+        monkeypatch.setattr(prediction_items, "rank", lambda number=number: number)
         shares.append([item["case"] for item in videos_to_predict(folder)])
     assert shares == [["a", "sub_a"], ["b"], ["scan"]]
-    monkeypatch.setattr(video_lists, "world_size", lambda: 5)
-    with pytest.raises(DataError, match="4 videos for 5 processes"):
+    monkeypatch.setattr(prediction_items, "world_size", lambda: 5)
+    with pytest.raises(DataError, match="4 files for 5 processes"):
         videos_to_predict(folder)
     assert distributed.world_size() == 1
