@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from custom_networks.layers.masked_prediction import masked_patch_loss
 from custom_networks.nets.mamba3d_regressor import Mamba3DRegressor
 from custom_networks.nets.umamba import UMambaBot, UMambaEnc
 from custom_networks.nets.umamba2 import UMamba2
 from custom_networks.nets.upernet import UPerNet
 from custom_networks.nets.vim_classifier import VimClassifier
+from custom_networks.nets.vim_mae import VimMAE
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,21 @@ NETWORKS = (
         lambda: VimClassifier(image_size=[160, 160, 160], drop_path=0.0),
         image(4, 160, 160, 160),
         quick=True,
+        slow_loop=True,
+    ),
+    Network(
+        "Vim classifier 3-D, patch 4",
+        "brain, patches of 4 voxels: 64 000 tokens, twelve blocks recomputed in the backward pass",
+        lambda: VimClassifier(image_size=[160, 160, 160], patch_size=4, drop_path=0.0, checkpointing=True),
+        image(4, 160, 160, 160),
+        slow_loop=True,
+    ),
+    Network(
+        "Vim MAE 3-D, patch 4",
+        "brain pre-training, 16 000 of 64 000 tokens in the encoder, all in the decoder, recomputed",
+        lambda: VimMAE(patch_size=4, checkpointing=True),
+        image(4, 160, 160, 160),
+        loss=masked_patch_loss,
         slow_loop=True,
     ),
     Network(
