@@ -166,12 +166,16 @@ def folds(arguments: argparse.Namespace) -> int:
 
 
 def pack(arguments: argparse.Namespace) -> int:
-    """Writes the release archive of a bundle."""
+    """Writes release archives of bundles, and beside them model_info.json and SHA256SUMS."""
     from custom_apps.common import packing
+    from custom_apps.common.release_index import write_release_index
 
+    archives = {}
     for bundle in sorted(ROOMS) if arguments.bundle == "all" else [arguments.bundle]:
-        path, digest = packing.pack(Path("bundles") / bundle, arguments.output)
+        path, digest = packing.pack(Path("bundles") / bundle, arguments.output, models=arguments.models)
+        archives[path] = digest
         print(f"{digest}  {path}")
+    write_release_index(archives, arguments.output, arguments.url)
     return 0
 
 
@@ -241,6 +245,8 @@ def parser() -> argparse.ArgumentParser:
     command = add(pack, bundle=False)
     command.add_argument("bundle", choices=[*sorted(ROOMS), "all"])
     command.add_argument("--output", default="dist", help="folder for the archives")
+    command.add_argument("--models", action="store_true", help="also the weights that lie in the bundle's models")
+    command.add_argument("--url", help="address of the folder that the archives will be published in")
 
     command = add(demo)
     command.add_argument("--output", required=True, help="folder for data, models and figures")

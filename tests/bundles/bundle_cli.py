@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,16 @@ def start(command: list[str], cwd: Path = ROOT, **extra: str) -> subprocess.Pope
         stderr=subprocess.STDOUT,
         encoding="utf-8",
     )
+
+
+def run_alone(command: list[str], cwd: Path) -> str:
+    """Runs ``python <command>`` with the installed libraries but without this repository, and returns what it printed.
+
+    Without ``site`` (``-S``) no ``.pth`` file is read, so that neither the editable installation nor the working tree
+    can be imported.
+    """
+    libraries = sysconfig.get_path("purelib")
+    return run(["-S", *command], cwd, PYTHONPATH=libraries)
 
 
 def run(command: list[str], cwd: Path = ROOT, succeed: bool = True, timeout: float = 400, **extra: str) -> str:
