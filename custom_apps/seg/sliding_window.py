@@ -90,7 +90,9 @@ class PatchwiseInferer(Inferer):
         size = inputs.shape[-dims:]
         padding = padding_to(size, self.patch_size)
         padded = functional.pad(inputs, [amount for pair in reversed(padding) for amount in pair])
-        logits = self._padded_logits(padded, lambda patches: _first(network(patches, *args, **kwargs), patches))
+        logits = self._padded_logits(
+            padded, lambda patches: full_resolution(network(patches, *args, **kwargs), patches)
+        )
         return logits[(..., *(slice(pair[0], pair[0] + edge) for pair, edge in zip(padding, size, strict=True)))]
 
     def _padded_logits(self, image: torch.Tensor, predict: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
@@ -134,8 +136,12 @@ class PatchwiseInferer(Inferer):
             yield places[first : first + self.sw_batch_size]
 
 
-def _first(output: torch.Tensor | Sequence[torch.Tensor], patches: torch.Tensor) -> torch.Tensor:
-    """Full-resolution logits of what a network returned, in float32."""
+def full_resolution(output: torch.Tensor | Sequence[torch.Tensor], patches: torch.Tensor) -> torch.Tensor:
+    """Full-resolution logits (b, heads, *S) of what a network returned for patches (b, C, *S), in float32.
+
+    Raises:
+        ValueError: for anything but logits of the patches' size, or a list that begins with them.
+    """
     logits = output[0] if isinstance(output, (list, tuple)) else output
     if not isinstance(logits, torch.Tensor) or logits.shape[2:] != patches.shape[2:]:
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
