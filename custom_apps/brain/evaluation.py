@@ -8,16 +8,15 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine
-from ignite.metrics import Metric
 
 from custom_apps.brain.fold_table import FoldTable
+from custom_apps.common.case_metric import CaseMetric
 from custom_apps.common.classification_metrics import auroc, classification_values
 from custom_apps.common.distributed import is_main_process
-from custom_apps.common.gathering import gather_rows
 from custom_apps.common.statistics import RESAMPLES
 
 
-class CrossValidationScores(Metric):
+class CrossValidationScores(CaseMetric):
     """Metric of a MONAI evaluator: area under the curve of all out-of-fold predictions, and the whole report.
 
     Takes from the batch ``case``, ``fold``, ``label`` and what ``subsets`` asks for, from the output ``pred``: the
@@ -47,34 +46,25 @@ class CrossValidationScores(Metric):
         self.table: FoldTable | None = None
         super().__init__()
 
-    def reset(self) -> None:
-        """Forgets all cases."""
-        self._rows: list[dict[str, Any]] = []
-
-    def iteration_completed(self, engine: Engine) -> None:
-        """Keeps the cases of an iteration."""
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self.update({**item, "pred": output["pred"]})
-
-    def update(self, output: Mapping[str, Any]) -> None:
-        """Keeps one case.
+    def row(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """What is kept of a case.
 
         Raises:
             FloatingPointError: naming the case, for a logit that is not finite.
             ValueError: for another number of logits than two.
         """
-        logits = output["pred"].detach().double().flatten().tolist()
-        if not torch.isfinite(output["pred"]).all():
-            raise FloatingPointError(f"a prediction for {output['case']} is not finite; run in float32 or bfloat16")
+        logits = case["pred"].detach().double().flatten().tolist()
+        if not torch.isfinite(case["pred"]).all():
+            raise FloatingPointError(f"a prediction for {case['case']} is not finite; run in float32 or bfloat16")
         if len(logits) != 2:
             raise ValueError(f"expected the logits of two classes, got {len(logits)}")
         keys = {"fold", "label", *(key for wanted in self.subsets.values() for key in wanted)}
-        row = {key: int(output[key]) for key in keys if key in output}
-        self._rows.append({"case": str(output["case"]), "logits": logits, **row})
+        row = {key: int(case[key]) for key in keys if key in case}
+        return {"case": str(case["case"]), "logits": logits, **row}
 
     def compute(self) -> float:
         """The area over the cases of all ranks; the same on every rank."""
-        self.table = FoldTable(gather_rows(self._rows), self.subsets)
+        self.table = FoldTable(self.rows_of_all_ranks(), self.subsets)
         return float(auroc(*self._columns()))
 
     def completed(self, engine: Engine, name: str) -> None:

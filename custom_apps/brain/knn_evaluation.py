@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine
-from ignite.metrics import Metric
 from monai.inferers import Inferer
 from torch import nn
 
 from custom_apps.brain.knn import NEIGHBORS, knn_scores, neighbor_votes
+from custom_apps.common.case_metric import CaseMetric
 from custom_apps.common.classification_metrics import classification_estimates
 from custom_apps.common.distributed import is_main_process, without_ddp
 from custom_apps.common.figures import PALETTE, figure
-from custom_apps.common.gathering import each_once, gather_rows
+from custom_apps.common.gathering import each_once
 from custom_apps.common.partial_file import partial_file, write_json, write_text
 from custom_apps.common.statistics import RESAMPLES
 from custom_apps.common.table import markdown_table, write_csv
@@ -94,7 +94,7 @@ class NeighborTable:
         return text
 
 
-class NeighborScores(Metric):
+class NeighborScores(CaseMetric):
     """Metric of a MONAI evaluator whose predictions are features: accuracy of nearest neighbors in other folds.
 
     Takes from the batch ``case``, ``fold`` and ``label``, from the output ``pred``. Cases of all ranks are gathered.
@@ -117,23 +117,14 @@ class NeighborScores(Metric):
         self.table: NeighborTable | None = None
         super().__init__()
 
-    def reset(self) -> None:
-        """Forgets all cases."""
-        self._rows: list[dict[str, Any]] = []
-
-    def iteration_completed(self, engine: Engine) -> None:
-        """Keeps the cases of an iteration."""
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self.update({**item, "pred": output["pred"]})
-
-    def update(self, output: Mapping[str, Any]) -> None:
-        """Keeps one case."""
-        row = {"case": str(output["case"]), "fold": int(output["fold"]), "label": int(output["label"])}
-        self._rows.append(row | {"features": output["pred"].detach().float().cpu().numpy()})
+    def row(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """What is kept of a case."""
+        row = {"case": str(case["case"]), "fold": int(case["fold"]), "label": int(case["label"])}
+        return row | {"features": case["pred"].detach().float().cpu().numpy()}
 
     def compute(self) -> float:
         """Share of the cases of all ranks that their neighbors decide rightly; the same on every rank."""
-        self.table = NeighborTable(gather_rows(self._rows), self.neighbors)
+        self.table = NeighborTable(self.rows_of_all_ranks(), self.neighbors)
         return float((self.table.predicted == self.table.labels).mean())
 
     def completed(self, engine: Engine, name: str) -> None:

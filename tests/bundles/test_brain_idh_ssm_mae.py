@@ -272,7 +272,7 @@ def test_published_pretraining_and_the_transformer_baseline(data, tmp_path):
     heads = {"num_heads": 2, "decoder_num_heads": 2, "output_dir": tmp_path / "vit", "ckpt_dir": tmp_path / "vit"}
     run(bundle_command(config("train", "pretrain", "vit"), **options | heads))
     weights = {"pretrained": tmp_path / "vit" / "pretrained" / "model.pt"}
-    run(bundle_command(config("train", "vit"), **options | heads | weights))
+    run(bundle_command(config("train", "vit"), **options | heads | weights | {"mixup": 0.5}))
     assert "class_token" in weights_of(tmp_path / "vit" / "fold_0" / "model.pt")
 
 

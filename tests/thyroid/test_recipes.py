@@ -97,3 +97,10 @@ def test_deblurring_and_plain_losses():
         parser = parsed("train", *overlays, decoder_dim=16, decoder_num_heads=2)
         assert parser.get_parsed_content("network_def").loss_on == loss_on
         assert parser.get_parsed_content("blur_method") == method
+
+
+def test_batches_are_blended_on_demand():
+    names = ("train", "train_classification")
+    assert parsed(*names).get_parsed_content("train::dataloader::finish") is None
+    blend = parsed(*names, mixup=0.8, cutmix=1.0).get_parsed_content("train::dataloader::finish")
+    assert (blend.mixup, blend.cutmix) == (0.8, 1.0)
