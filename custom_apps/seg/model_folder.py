@@ -144,7 +144,8 @@ def install_published(network: nn.Module, content: Mapping[str, Any], folder: st
         raise DataError(folder, "the checkpoint carries no plan", "a checkpoint written by an nnU-Net trainer")
     init = content["init_args"]
     plans = Plans.from_dict(init["plans"], "plans of the checkpoint")
-    configuration = with_network(plans.configuration(init["configuration"]), type(network).__name__)
+    options = {"bottleneck": getattr(network, "bottleneck_name", None)}
+    configuration = with_network(plans.configuration(init["configuration"]), type(network).__name__, **options)
     axes = content.get("inference_allowed_mirroring_axes")
     model = ModelFolder(
         folder,

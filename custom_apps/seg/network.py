@@ -73,6 +73,7 @@ def build_network(
         arguments["input_size"] = configuration.patch_size
     if network is UMamba2:
         arguments.setdefault("patch_size", configuration.patch_size)
+        arguments.setdefault("click_labels", max(out_channels - 1, 1))
     blocks = "n_blocks_per_stage" if network is UMamba2 else "n_conv_per_stage"
     return network(
         spatial_dims=configuration.spatial_dims,

@@ -37,9 +37,9 @@ class AppendedClickMixer(GridMixer):
     The scan is causal, so clicks behind the image tokens cannot change them: offered for published weights only.
     """
 
-    def __init__(self, dim: int, patch_size: Sequence[int], options: dict | None = None):
+    def __init__(self, dim: int, patch_size: Sequence[int], options: dict | None = None, labels: int = 2):
         super().__init__(dim, "mamba2", options=options)
-        self.click_encoder = ClickEncoder(dim, patch_size)
+        self.click_encoder = ClickEncoder(dim, patch_size, labels)
 
     def forward(self, x: torch.Tensor, clicks: Clicks | None = None) -> torch.Tensor:
         """Mixes a feature map; ``clicks`` None gives no click tokens."""
@@ -61,6 +61,7 @@ class CrossAttentionClickMixer(GridMixer):
         heads: attention heads.
         mlp_channels: hidden width of their MLPs.
         options: further arguments of the Mamba-2 mixer.
+        labels: number of click labels.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class CrossAttentionClickMixer(GridMixer):
         heads: int = 4,
         mlp_channels: int = 1024,
         options: dict | None = None,
+        labels: int = 2,
     ):
         super().__init__(dim, "mamba2", options=options)
-        self.click_encoder = ClickEncoder(dim, patch_size)
+        self.click_encoder = ClickEncoder(dim, patch_size, labels)
         self.cross_attention = nn.ModuleList(
             TwoWayAttentionBlock(dim, heads, mlp_channels, first=i == 0) for i in range(blocks)
         )

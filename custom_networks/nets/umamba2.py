@@ -24,7 +24,9 @@ from custom_networks.layers.grid_mixer import GridMixer
 BOTTLENECKS = ("none", "mamba", "mamba2", "mamba2_pe", "mamba2_click", "mamba2_cross_click", "mamba2_cross_click2")
 
 
-def _bottleneck(kind: str, dim: int, patch_size: Sequence[int] | None, options: dict | None) -> nn.Module:
+def _bottleneck(
+    kind: str, dim: int, patch_size: Sequence[int] | None, click_labels: int, options: dict | None
+) -> nn.Module:
     if kind not in BOTTLENECKS:
         raise ValueError(f"bottleneck must be one of {BOTTLENECKS}, got {kind!r}")
     if "click" in kind and patch_size is None:
@@ -39,11 +41,11 @@ def _bottleneck(kind: str, dim: int, patch_size: Sequence[int] | None, options: 
         case "mamba2_pe":
             return PositionCodedMixer(dim, options)
         case "mamba2_click":
-            return AppendedClickMixer(dim, patch_size, options)
+            return AppendedClickMixer(dim, patch_size, options, click_labels)
         case "mamba2_cross_click":
-            return CrossAttentionClickMixer(dim, patch_size, blocks=1, mlp_channels=512, options=options)
+            return CrossAttentionClickMixer(dim, patch_size, 1, mlp_channels=512, options=options, labels=click_labels)
         case _:
-            return CrossAttentionClickMixer(dim, patch_size, blocks=2, mlp_channels=1024, options=options)
+            return CrossAttentionClickMixer(dim, patch_size, 2, mlp_channels=1024, options=options, labels=click_labels)
 
 
 class ResidualEncoder(nn.Module):
@@ -111,6 +113,7 @@ class UMamba2(nn.Module):
         deep_supervision: return the logits of every decoder level. May be switched at run time.
         bottleneck: one of `BOTTLENECKS`; "mamba2" is U-Mamba2, "mamba2_cross_click2" the published interactive network.
         patch_size: image size in voxels, needed with clicks.
+        click_labels: number of labels that clicks may have; 2, the left and the right canal, in the published network.
         mixer_options: further arguments of the Mamba layer.
 
     Raises:
@@ -130,6 +133,7 @@ class UMamba2(nn.Module):
         deep_supervision: bool = False,
         bottleneck: str = "mamba2",
         patch_size: Sequence[int] | None = None,
+        click_labels: int = 2,
         mixer_options: dict | None = None,
     ):
         super().__init__()
@@ -137,8 +141,8 @@ class UMamba2(nn.Module):
         self.encoder = ResidualEncoder(
             spatial_dims, in_channels, features_per_stage, kernel_sizes, strides, n_blocks_per_stage
         )
-        self.bottleneck = _bottleneck(bottleneck, features_per_stage[-1], patch_size, mixer_options)
-        self.takes_clicks = "click" in bottleneck
+        self.bottleneck = _bottleneck(bottleneck, features_per_stage[-1], patch_size, click_labels, mixer_options)
+        self.bottleneck_name, self.takes_clicks = bottleneck, "click" in bottleneck
         self.decoder = ResidualUNetDecoder(
             spatial_dims, out_channels, features_per_stage, kernel_sizes, strides, n_conv_per_stage_decoder
         )

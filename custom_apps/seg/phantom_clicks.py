@@ -1,0 +1,95 @@
+"""Synthetic jaws in which only clicks tell the nerve canals from tubes that look the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from custom_apps.common.data_folder import new_data_folder
+from custom_apps.seg.click_simulation import simulate_label_clicks
+from custom_apps.seg.clicks import Click, write_clicks
+from custom_apps.seg.phantom_files import write_description
+
+NAME = "Dataset904_PhantomClicks"
+LABELS = {"background": 0, "Left_IAC": 1, "Right_IAC": 2}
+
+BONE_HU, CANAL_HU = 900.0, 100.0
+SPACING_MM = 0.3
+TUBES_A_SIDE = 3
+RADIUS_VOXELS = (2.3, 3.0)
+
+
+def click_case(random: np.random.Generator, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """One phantom: three tubes on each side, of which one, any, is the canal.
+
+    Args:
+        random: source of every draw.
+        shape: voxels (z, y, x); x grows to the patient's left.
+
+    Returns:
+        Image in HU, int16, and label map (1 left, 2 right canal), uint8, both of ``shape``.
+    """
+    z, y, x = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True)
+    image, labels = np.full(shape, BONE_HU), np.zeros(shape, np.uint8)
+    for label, middle in ((1, 0.75), (2, 0.25)):
+        canal = random.integers(TUBES_A_SIDE)
+        for tube in range(TUBES_A_SIDE):
+            phase, waves = random.uniform(0, 2 * np.pi, 2), random.uniform(0.5, 1.0, 2)
+            bend = [1.5 * np.sin(2 * np.pi * w * z / shape[0] + p) for w, p in zip(waves, phase, strict=True)]
+            row = shape[1] * (tube + 0.5) / TUBES_A_SIDE + random.uniform(-2, 2) + bend[0]
+            column = shape[2] * middle + random.uniform(-4, 4) + bend[1]
+            inside = (y - row) ** 2 + (x - column) ** 2 < random.uniform(*RADIUS_VOXELS) ** 2
+            image[inside] = CANAL_HU
+            if tube == canal:
+                labels[inside] = label
+    texture = gaussian_filter(random.normal(size=shape), 3)
+    image = gaussian_filter(image + 60 * texture / texture.std(), 0.6) + random.normal(0, 60, shape)
+    return np.clip(np.round(image), -1024, 3071).astype(np.int16), labels
+
+
+def write_click_phantom(
+    folder: str | Path, cases: int = 40, test_cases: int = 10, seed: int = 0, size: int = 48
+) -> Path:
+    """Writes ``folder/Dataset904_PhantomClicks``: images and labels for training (Tr) and testing (Ts), ``.nii.gz``.
+
+    ``clicksTs`` holds one click in each canal of every test image, ``{case}_clicks.json``.
+
+    Args:
+        folder: the data set's folder is made in it.
+        cases: training cases.
+        test_cases: held-out cases.
+        seed: same seed, same files' content.
+        size: voxels from side to side, about; two thirds of them from top to bottom.
+
+    Returns:
+        The data set's folder.
+
+    Raises:
+        DataError: if it exists already.
+    """
+    import SimpleITK as sitk
+
+    root = new_data_folder(folder, NAME)
+    for part, count in (("Tr", cases), ("Ts", test_cases)):
+        for kind in ("images", "labels"):
+            (root / f"{kind}{part}").mkdir()
+        for number in range(count):
+            random = np.random.default_rng([seed, part == "Ts", number])
+            shape = tuple(round(edge * random.uniform(0.95, 1.05)) for edge in (size * 2 / 3, size, size))
+            image, labels = click_case(random, shape)
+            name = f"jaw_{part.lower()}_{number:03d}"
+            for array, path in (
+                (image, root / f"images{part}" / f"{name}_0000.nii.gz"),
+                (labels, root / f"labels{part}" / f"{name}.nii.gz"),
+            ):
+                volume = sitk.GetImageFromArray(array)
+                volume.SetSpacing([SPACING_MM] * 3)
+                sitk.WriteImage(volume, str(path), useCompression=True)
+            if part == "Ts":
+                points, ids = simulate_label_clicks(labels, (1, 2), np.random.RandomState([seed, number]), (1, 1))
+                clicks = [Click(int(label), tuple(map(int, p))) for label, p in zip(ids, points, strict=True)]
+                write_clicks(clicks, LABELS, root / "clicksTs" / f"{name}_clicks.json")
+    write_description(root, ["CT"], LABELS, cases, ".nii.gz", "Synthetic jaws with canals among tubes of the same look")
+    return root
