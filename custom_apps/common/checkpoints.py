@@ -48,6 +48,7 @@ class TrainingState:
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
         self.path, self.validator, self.resume, self.every = Path(path), validator, resume, every
+        self._started = False
         # Schedules set the rates of the optimiser and therefore have to be loaded after it.
         self.objects = dict(sorted(objects.items(), key=lambda item: isinstance(item[1], LRScheduler)))
 
@@ -73,11 +74,17 @@ class TrainingState:
         save_whole(content, self.path)
 
     def load(self, engine: Engine) -> None:
-        """Restores everything, or starts anew.
+        """Restores everything, or starts anew; does nothing when the engine goes on within a process.
+
+        An engine that is run again (the next round of federated learning) has its state, and perhaps other weights, that
+        were put in between.
 
         Raises:
             DataError: when the file is required and missing, unreadable, or of another network or configuration.
         """
+        if self._started:
+            return
+        self._started = True
         exists = self.path.is_file()
         if not all_agree(exists) and not all_agree(not exists):
             raise DataError(self.path, "is seen by some processes only", "a folder that all processes share")
@@ -155,7 +162,8 @@ class BestModelSaver:
 class FinalModelSaver:
     """Writes the weights when a training completes: a flat state dict, ready for inference.
 
-    Attach it to the trainer. A file of an earlier training is kept under another name.
+    Attach it to the trainer. A file of an earlier training is kept under another name; one of an earlier run of the same
+    engine (a round of federated learning) is replaced.
 
     Args:
         path: file to write, e.g. ``models/model_final.pt``.
@@ -163,7 +171,7 @@ class FinalModelSaver:
     """
 
     def __init__(self, path: str | Path, network: nn.Module):
-        self.path, self.network = Path(path), network
+        self.path, self.network, self._ours = Path(path), network, False
 
     def attach(self, engine: Engine) -> None:
         """Registers the handler on a trainer."""
@@ -173,13 +181,14 @@ class FinalModelSaver:
         """Writes, unless training was already complete when it was resumed and the file is there."""
         if not is_main_process():
             return
-        if self.path.exists():
+        if self.path.exists() and not self._ours:
             unchanged = read_checkpoint(self.path)
             ours = without_ddp(self.network).state_dict()
             if unchanged.keys() == ours.keys() and all(torch.equal(unchanged[k], v.cpu()) for k, v in ours.items()):
                 return
             set_aside(self.path)
         save_whole(without_ddp(self.network).state_dict(), self.path)
+        self._ours = True
 
 
 class ModelLoader:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from custom_apps.common.checkpoint_files import load_weights, read_checkpoint
+from custom_apps.common.checkpoint_files import install_weights, load_weights, read_checkpoint
 from custom_apps.common.errors import DataError
 from custom_apps.common.partial_file import partial_file, write_json
 from custom_apps.seg.configuration import Configuration
@@ -19,6 +19,8 @@ from custom_apps.seg.ensemble import EnsembleNetwork
 from custom_apps.seg.labels import LabelManager
 from custom_apps.seg.network import build_network, with_network
 from custom_apps.seg.plans import Plans
+from custom_networks.published.reading import state_dict_of
+from custom_networks.published.umamba_autoencoder import is_autoencoder
 
 WEIGHTS_FILE = "model.pt"
 PLANS_FILE = "plans.json"
@@ -124,7 +126,7 @@ def ensemble(folders: Sequence[str | Path], weights: str = WEIGHTS_FILE) -> Ense
 
 
 def install_published(network: nn.Module, content: Mapping[str, Any], folder: str | Path) -> list[Path]:
-    """Writes a converted nnU-Net checkpoint as model files of the bundle.
+    """Writes a converted checkpoint as model files of the bundle; of an autoencoder, ``model.pt`` alone.
 
     Args:
         network: our network, filled with the published weights.
@@ -140,6 +142,8 @@ def install_published(network: nn.Module, content: Mapping[str, Any], folder: st
     folder = Path(folder)
     if (folder / WEIGHTS_FILE).exists():
         raise DataError(folder / WEIGHTS_FILE, "already there and not overwritten", "a folder without a model")
+    if "model" in content and is_autoencoder(state_dict_of(content, ("model",))):
+        return install_weights(network, content, folder)
     if "init_args" not in content:
         raise DataError(folder, "the checkpoint carries no plan", "a checkpoint written by an nnU-Net trainer")
     init = content["init_args"]

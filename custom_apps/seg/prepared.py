@@ -101,15 +101,7 @@ class PreparedDataset:
         """
         if case not in self.cases:
             raise DataError(self.folder, f"no prepared case '{case}'", "one of the cases of the data set")
-        paths = CasePaths(self.folder, case)
-        try:
-            image = np.load(paths.image, mmap_mode="r", allow_pickle=False)
-            seg = np.load(paths.seg, mmap_mode="r", allow_pickle=False)
-            properties = json.loads(paths.properties.read_text(encoding="utf-8"))
-            locations = read_locations(paths.locations)
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise DataError(self.folder, f"case '{case}' cannot be read ({error})", "files as prepared") from error
-        return PreparedCase(case, image, seg, locations, properties)
+        return read_prepared_case(self.folder, case)
 
 
 @dataclass(frozen=True)
@@ -138,3 +130,20 @@ class CasePaths:
     def properties(self) -> Path:
         """Geometry, JSON."""
         return self.folder / f"{self.case}.json"
+
+
+def read_prepared_case(folder: Path, case: str) -> PreparedCase:
+    """Arrays of a case in a folder of prepared ones; images and labels are mapped, not read.
+
+    Raises:
+        DataError: for a damaged or missing file.
+    """
+    paths = CasePaths(folder, case)
+    try:
+        image = np.load(paths.image, mmap_mode="r", allow_pickle=False)
+        seg = np.load(paths.seg, mmap_mode="r", allow_pickle=False)
+        properties = json.loads(paths.properties.read_text(encoding="utf-8"))
+        locations = read_locations(paths.locations)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise DataError(folder, f"case '{case}' cannot be read ({error})", "files as prepared") from error
+    return PreparedCase(case, image, seg, locations, properties)

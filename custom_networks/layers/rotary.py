@@ -29,7 +29,8 @@ def _pairs_of_axes(kind: str, axes: int, width: int) -> list[tuple[int, int]]:
     """(axis, pairs of channels) in channel order."""
     used = list(range(axes))[-2:] if kind == "axial_two_of_three" else list(range(axes))
     pairs = [width // 2 // len(used)] * len(used)
-    pairs[-1] += width // 2 - sum(pairs)
+    # Not in place: while a network is traced, widths are tensors, and this one stands in the list several times.
+    pairs[-1] = pairs[-1] + width // 2 - sum(pairs)
     return list(zip(used, pairs, strict=True))
 
 

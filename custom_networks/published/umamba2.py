@@ -15,6 +15,9 @@ from custom_networks.published.key_map import NameTable
 from custom_networks.published.nnunet_plan import resolve_configuration
 from custom_networks.published.reading import CheckpointError
 from custom_networks.published.umamba import patch_size_of, plan_arguments, rename_by, table_of
+from custom_networks.published.umamba_autoencoder import arguments_from_content, read_state
+
+__all__ = ["arguments_from_checkpoint", "arguments_from_content", "build", "published_names", "read_state"]
 
 # Published class to our bottleneck.
 NETWORKS = {
