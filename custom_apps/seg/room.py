@@ -9,7 +9,11 @@ ROOM = Room(
     phantoms={
         "ct": "custom_apps.seg.phantom_ct:write_ct_phantom",
         "cells": "custom_apps.seg.phantom_cells:write_cell_phantom",
+        "cbct": "custom_apps.seg.phantom_cbct:write_cbct_phantom",
+        "toothfairy3": "custom_apps.seg.phantom_cbct:write_toothfairy3_phantom",
+        "stsr": "custom_apps.seg.phantom_cbct:write_stsr_phantom",
     },
+    prepare="custom_apps.seg.data_import:import_dataset",
     check="custom_apps.seg.check:check_dataset",
     install_converted="custom_apps.seg.model_folder:install_published",
     demo="custom_apps.seg.demo:demo_commands",
