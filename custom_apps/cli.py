@@ -51,6 +51,8 @@ def _setting(text: str) -> tuple[str, Any]:
 
 PREPARATION: dict[str, dict[str, Any]] = {
     "labels": {"help": "table of labels, if it is not with the images"},
+    "label_map": {"help": "name of a label map, or a JSON file: which source ids become which label"},
+    "images": {"choices": ("link", "copy"), "help": "symbolic links to the images, or copies"},
     "size": {"type": _positive, "nargs": "+", "help": "voxels or pixels along every axis"},
     "spacing_mm": {"type": _positive_real, "help": "edge of a voxel"},
     "fit": {"choices": ("crop", "resize"), "help": "what to do with images of another size"},
