@@ -41,6 +41,7 @@ class PatchDataset(Dataset):
         probabilistic_oversampling: draw for every patch whether it is one of them. Needed with a batch of 1, where
             the fixed rule never shows foreground on purpose.
         cached_cases: number of cases kept open, each a few megabytes of class locations.
+        same_every_epoch: every epoch has the patches of the first, so that validations compare.
 
     Source: nnU-Net, Isensee et al. 2021. Deviation: centres are clamped at both ends of the allowed range.
     """
@@ -57,6 +58,7 @@ class PatchDataset(Dataset):
         oversample_foreground: float = 0.33,
         probabilistic_oversampling: bool = False,
         cached_cases: int = 32,
+        same_every_epoch: bool = False,
     ):
         configuration = prepared.configuration
         if not cases:
@@ -75,7 +77,7 @@ class PatchDataset(Dataset):
         self.seed, self.training, self.epoch = int(seed), training, 0
         self.oversample_foreground = oversample_foreground
         self.probabilistic_oversampling = probabilistic_oversampling
-        self.cached_cases = cached_cases
+        self.cached_cases, self.same_every_epoch = cached_cases, same_every_epoch
         self._load = None
 
     def __len__(self) -> int:
@@ -92,6 +94,7 @@ class PatchDataset(Dataset):
         epoch, position = index if isinstance(index, tuple) else (self.epoch, index)
         if not 0 <= position < len(self):
             raise IndexError(f"patch {position} of {len(self)}")
+        epoch = 0 if self.same_every_epoch else epoch
         # Fold "all" validates on the training cases; the same patches must not come up there.
         source = np.random.SeedSequence([self.seed, epoch, position, int(self.training)])
         random = np.random.RandomState(source.generate_state(4))
