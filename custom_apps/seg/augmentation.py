@@ -43,7 +43,8 @@ class TrainingTransforms(Compose):
         interpolation: ``cubic`` or ``linear`` for rotated, scaled and coarsened images; that of the recipe (cubic for
             U-Mamba, linear for U-Mamba2) when None. Linear is several times faster.
         mirror_axes: spatial axes that may be flipped, all when None; empty for no mirroring.
-        left_right_pairs: labels that change places when the last axis is flipped, e.g. ``[[1, 2]]``.
+        left_right_pairs: labels that change places when the left-right axis is flipped, e.g. ``[[1, 2]]``.
+        left_right_axis: that spatial axis, the last by default.
         masked_channels: channels that are 0 outside the image because they were normalised within it.
 
     Attributes:
@@ -59,6 +60,7 @@ class TrainingTransforms(Compose):
         interpolation: str | None = None,
         mirror_axes: Sequence[int] | None = None,
         left_right_pairs: Sequence[Sequence[int]] | None = None,
+        left_right_axis: int | None = None,
         masked_channels: Sequence[int] = (),
     ):
         if recipe not in RECIPES:
@@ -77,7 +79,7 @@ class TrainingTransforms(Compose):
                 RandChannelLowResolutiond(IMAGE, interpolation=interpolation, fixed_axes=fixed_axes),
                 RandChannelGammad(IMAGE, prob=0.1, invert=True),
                 RandChannelGammad(IMAGE, prob=0.3),
-                *_mirroring(len(patch_size), mirror_axes, left_right_pairs),
+                *_mirroring(len(patch_size), mirror_axes, left_right_pairs, left_right_axis),
                 *([MaskOutsided(IMAGE, masked_channels)] if masked_channels else []),
                 *_finish(),
             ]
@@ -93,11 +95,11 @@ class ValidationTransforms(Compose):
 
 
 def _mirroring(
-    spatial_axes: int, mirror_axes: Sequence[int] | None, pairs: Sequence[Sequence[int]] | None
+    spatial_axes: int, mirror_axes: Sequence[int] | None, pairs: Sequence[Sequence[int]] | None, left_right: int | None
 ) -> list[Transform]:
     axes = range(spatial_axes) if mirror_axes is None else mirror_axes
     if pairs:
-        return [RandLeftRightFlipd(BOTH, pairs, axes=list(axes))]
+        return [RandLeftRightFlipd(BOTH, pairs, -1 if left_right is None else left_right, axes=list(axes))]
     return [RandFlipd(BOTH, prob=0.5, spatial_axis=axis) for axis in axes]
 
 

@@ -28,6 +28,7 @@ class RestoreSegmentationd(MapTransform):
         keys: key of the logits (heads, z, y, x).
         model: the model's plan and labels.
         probabilities_key: key under which probabilities (heads, z, y, x) of the image are put; none by default.
+        decide_first: the fast way, see :func:`custom_apps.seg.export.restore_segmentation`; gives no probabilities.
 
     The result is a MetaTensor (1, z, y, x), int16, with the affine of the image, so that MONAI's writers and labelling
     servers place it correctly; (1, x, y, z) when the image came in that order.
@@ -37,12 +38,18 @@ class RestoreSegmentationd(MapTransform):
     """
 
     def __init__(
-        self, keys: KeysCollection = "pred", model: ModelFolder | None = None, probabilities_key: str | None = None
+        self,
+        keys: KeysCollection = "pred",
+        model: ModelFolder | None = None,
+        probabilities_key: str | None = None,
+        decide_first: bool = False,
     ):
         super().__init__(keys)
         if model is None:
             raise ValueError("RestoreSegmentationd needs a model")
-        self.model, self.probabilities_key = model, probabilities_key
+        if decide_first and probabilities_key is not None:
+            raise ValueError("decide_first gives no probabilities, expected one of decide_first and probabilities_key")
+        self.model, self.probabilities_key, self.decide_first = model, probabilities_key, decide_first
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replaces logits by the label map."""
@@ -51,7 +58,7 @@ class RestoreSegmentationd(MapTransform):
             logits = torch.as_tensor(result[key]).as_subclass(torch.Tensor)
             properties, path = json.loads(result[PROPERTIES]), result.get(IMAGE_PATH)
             if self.probabilities_key is None:
-                labels = restore_segmentation(logits, properties, self.model, result[CASE])
+                labels = restore_segmentation(logits, properties, self.model, result[CASE], self.decide_first)
             else:
                 labels, probabilities = restore_probabilities(logits, properties, self.model, result[CASE])
                 result[self.probabilities_key] = _placed(probabilities, properties, path)

@@ -133,21 +133,25 @@ class ComponentFilter:
         return result
 
 
-def fit_component_filter(dataset_dir: str | Path, path: str | Path, **options: Any) -> ComponentFilter:
+def fit_component_filter(
+    dataset_dir: str | Path, path: str | Path, cases: Sequence[str] | None = None, **options: Any
+) -> ComponentFilter:
     """Learns a filter from the training labels of a data set in nnU-Net's raw layout, and stores it.
 
     Args:
         dataset_dir: the data set.
         path: the JSON file to write.
+        cases: names of the training cases to learn from, such as those of a fold; all when None.
         options: ``percentile``, ``connectivity``, ``whole_class`` of :meth:`ComponentFilter.fit`.
 
     Raises:
         DataError: for unusable label maps.
     """
     dataset = RawDataset(dataset_dir)
-    read = (dataset.read_label(case) for case in dataset.training_cases)
-    cases = ((segmentation[0], properties["spacing"]) for segmentation, properties in read)
-    fitted = ComponentFilter.fit(cases, dataset.labels.foreground_labels, **options)
+    chosen = [case for case in dataset.training_cases if cases is None or case.identifier in set(cases)]
+    read = (dataset.read_label(case) for case in chosen)
+    label_maps = ((segmentation[0], properties["spacing"]) for segmentation, properties in read)
+    fitted = ComponentFilter.fit(label_maps, dataset.labels.foreground_labels, **options)
     fitted.write(path)
     return fitted
 

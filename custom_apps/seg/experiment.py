@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from custom_apps.common.distributed import is_main_process, rank, world_size
 from custom_apps.common.errors import DataError
 from custom_apps.seg.case_lists import CaseItem, labelled_cases
 from custom_apps.seg.configuration import Configuration
+from custom_apps.seg.left_right import left_right_axis
+from custom_apps.seg.left_right import left_right_pairs as resolved_pairs
 from custom_apps.seg.model_folder import DATASET_FILE, MODEL_FILE, PLANS_FILE, ModelFolder
 from custom_apps.seg.network import with_network
 from custom_apps.seg.prepare import prepare_dataset
@@ -32,10 +35,13 @@ class Experiment:
         network_name: "UMambaBot", "UMambaEnc" or "UMamba2".
         network_options: further constructor arguments of the network, such as ``mixer``.
         overrides: values that replace planned ones, such as ``patch_size`` or ``batch_size``.
+        left_right_pairs: labels that trade places in a mirrored patient, see
+            :func:`custom_apps.seg.left_right.left_right_pairs`.
 
     Attributes:
         prepared: the prepared data set.
         configuration: the planned configuration, naming our network.
+        left_right_pairs: pairs of label ids.
         train_cases, val_cases: names of the fold's cases.
     """
 
@@ -49,6 +55,7 @@ class Experiment:
         network_name: str = "UMambaBot",
         network_options: dict[str, Any] | None = None,
         overrides: dict[str, Any] | None = None,
+        left_right_pairs: Sequence[Sequence[int | str]] | str | None = None,
     ):
         self.prepared = prepare_dataset(dataset_dir, prepared_dir, configuration, planner, overrides)
         self.fold = fold
@@ -56,6 +63,7 @@ class Experiment:
         self.configuration: Configuration = with_network(
             self.prepared.configuration, network_name, **(network_options or {})
         )
+        self.left_right_pairs = resolved_pairs(self.prepared.labels, left_right_pairs)
 
     def model(self, folder: str | Path) -> ModelFolder:
         """The experiment's model as a folder that inference reads; nothing is written."""
@@ -66,7 +74,18 @@ class Experiment:
             self.prepared.dataset_json,
             self.prepared.labels,
             tuple(range(self.configuration.spatial_dims)),
+            self.left_right_pairs,
         )
+
+    @property
+    def left_right_axis(self) -> int | None:
+        """Axis of a patch from side to side, None where it is not in the patch."""
+        return left_right_axis(self.prepared.plans, self.configuration)
+
+    @property
+    def mirrored_pairs(self) -> tuple[tuple[int, int], ...]:
+        """Labels to exchange when a patch is flipped along that axis; none where the patch does not have it."""
+        return () if self.left_right_axis is None else self.left_right_pairs
 
     @property
     def masked_channels(self) -> list[int]:

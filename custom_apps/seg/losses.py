@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from custom_apps.seg.deep_supervision import DeepSupervisionLoss
+from custom_apps.seg.label_options import ClassWeights, RelatedLabels, class_weights_of, related_labels_of
+from custom_apps.seg.losses_soft_targets import SoftTargetDiceCrossEntropyLoss
 from custom_apps.seg.soft_dice import SoftDice, one_hot
 
 if TYPE_CHECKING:
@@ -118,7 +120,13 @@ class RegionDiceCrossEntropyLoss(nn.Module):
 
 
 def loss_for(
-    prepared: PreparedDataset, smooth: float = 1e-5, deep_supervision: bool = True, batch_dice: bool | None = None
+    prepared: PreparedDataset,
+    smooth: float = 1e-5,
+    deep_supervision: bool = True,
+    batch_dice: bool | None = None,
+    class_weights: ClassWeights | None = None,
+    related_labels: RelatedLabels | None = None,
+    related_share: float = 0.1,
 ) -> nn.Module:
     """The published loss for the labels and the plan of a prepared data set.
 
@@ -127,11 +135,28 @@ def loss_for(
         smooth: ε of the Dice: 1e-5 in U-Mamba, 0 in U-Mamba2.
         deep_supervision: wrap it for networks that return a list; a single output is accepted all the same.
         batch_dice: overrides the plan.
+        class_weights: in the cross-entropy; see :func:`custom_apps.seg.label_options.class_weights_of`.
+        related_labels: labels that share the probability of each other in soft targets; see
+            :func:`custom_apps.seg.label_options.related_labels_of`.
+        related_share: probability that a label gives to its related ones.
+
+    Raises:
+        ValueError: for weights or relations that do not fit the labels, or with regions or, for relations, an ignore
+            label.
     """
     labels = prepared.labels
+    if labels.has_regions and (class_weights or related_labels):
+        raise ValueError("class_weights and related_labels are of labels, expected a data set without regions")
+    weights = class_weights_of(labels, class_weights)
+    related = related_labels_of(labels, related_labels)
     batch_dice = prepared.configuration.batch_dice if batch_dice is None else batch_dice
     if labels.has_regions:
         loss: nn.Module = RegionDiceCrossEntropyLoss(labels.foreground_regions, batch_dice, smooth, labels.ignore_label)
+    elif related:
+        if labels.ignore_label is not None:
+            raise ValueError("related_labels need soft targets, expected a data set without an ignore label")
+        classes = labels.num_segmentation_heads
+        loss = SoftTargetDiceCrossEntropyLoss(classes, related, related_share, weights, batch_dice, smooth)
     else:
-        loss = DiceCrossEntropyLoss(batch_dice, smooth, labels.ignore_label)
+        loss = DiceCrossEntropyLoss(batch_dice, smooth, labels.ignore_label, weights)
     return DeepSupervisionLoss(loss) if deep_supervision else loss

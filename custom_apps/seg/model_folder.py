@@ -17,6 +17,8 @@ from custom_apps.common.partial_file import partial_file, write_json
 from custom_apps.seg.configuration import Configuration
 from custom_apps.seg.ensemble import EnsembleNetwork
 from custom_apps.seg.labels import LabelManager
+from custom_apps.seg.left_right import left_right_axis, left_right_pairs
+from custom_apps.seg.mirroring import LabelExchange
 from custom_apps.seg.network import build_network, with_network
 from custom_apps.seg.plans import Plans
 from custom_networks.published.reading import state_dict_of
@@ -39,6 +41,7 @@ class ModelFolder:
         dataset_json: description of the training data set.
         labels: its labels.
         mirror_axes: axes of the network's input that may be mirrored at test time.
+        left_right_pairs: labels that trade places in a mirrored patient, as the network was trained.
     """
 
     folder: Path
@@ -47,6 +50,7 @@ class ModelFolder:
     dataset_json: dict[str, Any]
     labels: LabelManager
     mirror_axes: tuple[int, ...]
+    left_right_pairs: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def read(cls, folder: str | Path) -> ModelFolder:
@@ -63,7 +67,11 @@ class ModelFolder:
         configuration = plans.configuration(model["configuration"])
         labels = LabelManager.from_dataset_json(dataset, folder / DATASET_FILE)
         axes = tuple(model.get("mirror_axes", range(configuration.spatial_dims)))
-        return cls(folder, plans, configuration, dataset, labels, axes)
+        try:
+            pairs = left_right_pairs(labels, model.get("left_right_pairs"))
+        except (TypeError, ValueError) as error:
+            raise DataError(folder / MODEL_FILE, f"'left_right_pairs' is broken ({error})") from error
+        return cls(folder, plans, configuration, dataset, labels, axes, pairs)
 
     def write(self, **facts: Any) -> None:
         """Writes the three JSON files.
@@ -73,13 +81,22 @@ class ModelFolder:
         """
         self.plans.with_configuration(self.configuration).write(self.folder / PLANS_FILE)
         write_json(self.dataset_json, self.folder / DATASET_FILE)
-        model = {"configuration": self.configuration.name, "mirror_axes": list(self.mirror_axes), **facts}
+        model = {"configuration": self.configuration.name, "mirror_axes": list(self.mirror_axes)}
+        if self.left_right_pairs:
+            model["left_right_pairs"] = [list(pair) for pair in self.left_right_pairs]
+        model |= facts
         write_json(model, self.folder / MODEL_FILE)
 
     @property
     def in_channels(self) -> int:
         """Image channels."""
         return len(self.dataset_json.get("channel_names", self.dataset_json.get("modality")))
+
+    @property
+    def exchange(self) -> LabelExchange | None:
+        """What test-time mirroring must exchange; None for a network whose labels have no sides."""
+        axis = left_right_axis(self.plans, self.configuration)
+        return LabelExchange(self.left_right_pairs, axis) if self.left_right_pairs and axis is not None else None
 
     @property
     def reader(self) -> str | None:

@@ -49,7 +49,8 @@ def plan(
     Args:
         fingerprint: of the training cases.
         dataset: name, channels, labels and number of training cases.
-        planner: ``v2.1`` (U-Mamba), ``current``, ``resenc_m``, ``resenc_l`` or ``resenc_xl``.
+        planner: ``v2.1`` (U-Mamba), ``current``, ``resenc_m``, ``resenc_l``, ``resenc_xl`` or ``resenc_l_torchres``
+            (U-Mamba2).
         gpu_memory_gb: memory to plan for; by default that of the planner's published preset.
         overrides: for a configuration, items of ``Configuration`` to set by hand. From ``spacing`` (``3d_fullres``
             only) planning goes on; with ``patch_size`` or ``max_stages`` the network topology follows, and the batch
@@ -212,6 +213,7 @@ class _Planning:
             network_class_name=self.rules.network_class_name,
             residual_encoder=self.rules.residual,
             **default_network_arguments(dims),
+            **self.rules.resampling,
         )
 
     def shrink(self, spacing: list[float], median_shape: list[float], max_stages: int | None) -> Topology:

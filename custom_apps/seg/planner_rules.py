@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from custom_apps.seg.configuration import PLAIN_UNET, RESIDUAL_UNET
 
+TORCH_RESAMPLING = "resample_torch_fornnunet"
 FIRST_FEATURES = 32
 LARGEST_FEATURES = {2: 512, 3: 320}
 
@@ -24,6 +26,7 @@ class PlannerRules:
         residual: residual encoder.
         largest_share: largest share of the data set's voxels in one batch.
         shrinks_by_batch: the patch may fill memory at batch size 2, instead of at the reference batch size.
+        torch_resampling: linear resampling with PyTorch, no axis apart, instead of splines.
         drops_similar_lowres: no low-resolution stage when the full resolution has less than twice its voxels.
     """
 
@@ -37,11 +40,28 @@ class PlannerRules:
     largest_share: float = 0.05
     shrinks_by_batch: bool = False
     drops_similar_lowres: bool = True
+    torch_resampling: bool = False
 
     @property
     def network_class_name(self) -> str:
         """Import path of the network the rules were made for."""
         return RESIDUAL_UNET if self.residual else PLAIN_UNET
+
+    @property
+    def resampling(self) -> dict[str, Any]:
+        """Items of a configuration that name the resampling rules; none for the default ones."""
+        if not self.torch_resampling:
+            return {}
+        rules = {"data": False, "seg": True, "probabilities": False}
+        names = {f"resampling_fn_{of}": TORCH_RESAMPLING for of in rules}
+        return names | {
+            f"resampling_fn_{of}_kwargs": {
+                "is_seg": is_seg,
+                "force_separate_z": False,
+                "memefficient_seg_resampling": False,
+            }
+            for of, is_seg in rules.items()
+        }
 
     def features(self, num_stages: int, spatial_dims: int) -> list[int]:
         """Channels of each stage: doubled from 32 up to a limit."""
@@ -66,8 +86,19 @@ PLANNERS: dict[str, PlannerRules] = {
     "resenc_l": PlannerRules(
         "nnUNetPlannerResEncL", "nnUNetResEncUNetLPlans", {2: 380e6, 3: 2100e6}, reference_memory_gb=24, **_RESIDUAL
     ),
+    "resenc_l_torchres": PlannerRules(
+        "nnUNetPlannerResEncL_torchres",
+        "nnUNetResEncUNetLPlans_torchres",
+        {2: 380e6, 3: 2100e6},
+        reference_memory_gb=24,
+        torch_resampling=True,
+        **_RESIDUAL,
+    ),
     "resenc_xl": PlannerRules(
         "nnUNetPlannerResEncXL", "nnUNetResEncUNetXLPlans", {2: 560e6, 3: 3600e6}, reference_memory_gb=40, **_RESIDUAL
     ),
 }
-"""``v2.1`` is U-Mamba's, ``current`` nnU-Net's default since v2.3, the others its residual-encoder presets."""
+"""``v2.1`` is U-Mamba's, ``current`` nnU-Net's default since v2.3, the others its residual-encoder presets.
+
+``resenc_l_torchres`` is U-Mamba2's.
+"""
