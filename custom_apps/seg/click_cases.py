@@ -1,4 +1,4 @@
-"""Clicks of whole cases: lists of files with clicks, and dictionary transforms from and to them."""
+"""Dictionary transforms that bring the clicks of a case to the network and into its label map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 
 from custom_apps.common.errors import DataError
-from custom_apps.seg.case_lists import CaseItem, cases_to_predict
 from custom_apps.seg.case_loading import CASE, IMAGE_PATH, PROPERTIES
 from custom_apps.seg.click_simulation import simulate_label_clicks
 from custom_apps.seg.click_training import MOST_CLICKS, POINT_LABELS, POINTS
@@ -34,46 +33,21 @@ CLICKS = "clicks"
 """Key of a case's clicks: a file, or its parsed content; behind :class:`PrepareClicksd` JSON text ``[[label, point]]``
 in the axes of the image as read."""
 
+SOURCES = ("given", "simulated", "none")
+
 _logger = logging.getLogger(__name__)
-
-
-def add_click_files(items: list[CaseItem], clicks_dir: str | Path | None = None, required: bool = False) -> list:
-    """Cases with the file of their clicks, ``{case}_clicks.json``, under ``clicks``.
-
-    Args:
-        items: as :mod:`custom_apps.seg.case_lists` makes them.
-        clicks_dir: folder of these files; by default beside the image.
-        required: whether every case must have one; otherwise those without are predicted without clicks.
-
-    Raises:
-        DataError: for a missing folder, or a missing file that is required.
-    """
-    if clicks_dir is not None and not Path(clicks_dir).is_dir():
-        raise DataError(clicks_dir, "no such folder", "a folder of files {case}_clicks.json")
-    found = []
-    for item in items:
-        path = Path(clicks_dir or Path(item["image"][0]).parent) / f"{item['case']}_clicks.json"
-        if required and not path.is_file():
-            raise DataError(path, "is missing", "the clicks of every case")
-        found.append(item | ({CLICKS: str(path)} if path.is_file() else {}))
-    return found
-
-
-def cases_to_click(
-    *args: Any, clicks_dir: str | Path | None = None, required: bool = False, **kwargs: Any
-) -> list[CaseItem]:
-    """:func:`~custom_apps.seg.case_lists.cases_to_predict` with :func:`add_click_files`."""
-    return add_click_files(cases_to_predict(*args, **kwargs), clicks_dir, required)
 
 
 class PrepareClicksd(Transform):
     """Reads the clicks of a case and maps them into the frame of its prepared image.
 
-    To follow :class:`~custom_apps.seg.case_loading.PreprocessCased`. Items may lack ``clicks``.
+    To follow :class:`~custom_apps.seg.case_loading.PreprocessCased`.
 
     Args:
         model: the model's plan and labels.
-        source: ``given``, the item's ``clicks``; ``simulated``, as in training, from the item's ``label``; ``none``.
+        source: ``given``, the item's ``clicks`` or else the file ``{case}_clicks.json``, if there is one;
+            ``simulated``, as in training, from the item's ``label``; ``none``.
+        clicks_dir: folder of the files of clicks; by default beside the image.
         most_clicks: largest number of clicks in a structure that the network was trained with; more are logged.
         seed: of simulated clicks, with the name of the case.
 
@@ -81,19 +55,27 @@ class PrepareClicksd(Transform):
     ``clicks`` as JSON text. Clicks outside the non-zero region of the image have no effect and are logged.
 
     Raises:
-        DataError: naming file and click, see :mod:`custom_apps.seg.clicks`.
+        DataError: naming file and click, see :mod:`custom_apps.seg.clicks`; for a network that takes no clicks.
     """
 
-    def __init__(self, model: ModelFolder, source: str = "given", most_clicks: int = MOST_CLICKS, seed: int = 0):
-        if source not in ("given", "simulated", "none"):
-            raise ValueError(f"source of clicks must be given, simulated or none, got {source!r}")
-        if model.configuration.spatial_dims != 3:
-            raise ValueError("clicks need a 3-D configuration")
-        self.model, self.source, self.most_clicks, self.seed = model, source, most_clicks, seed
-        self.names = clickable_labels(model.labels)
+    def __init__(
+        self,
+        model: ModelFolder,
+        source: str = "given",
+        clicks_dir: str | Path | None = None,
+        most_clicks: int = MOST_CLICKS,
+        seed: int = 0,
+    ):
+        if source not in SOURCES:
+            raise ValueError(f"source of clicks must be one of {', '.join(SOURCES)}, got {source!r}")
+        if clicks_dir is not None and not Path(clicks_dir).is_dir():
+            raise DataError(clicks_dir, "no such folder", "a folder of files {case}_clicks.json")
+        self.model, self.source, self.clicks_dir = model, source, clicks_dir
+        self.most_clicks, self.seed = most_clicks, seed
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Adds the keys."""
+        require_click_network(self.model)
         result, properties = dict(data), json.loads(data[PROPERTIES])
         clicks = self._clicks(result, properties)
         points, labels = prepared_clicks(clicks, properties, self.model, str(result[CASE]))
@@ -102,22 +84,44 @@ class PrepareClicksd(Transform):
 
     def _clicks(self, item: dict[Hashable, Any], properties: dict[str, Any]) -> list[Click]:
         """Clicks in the axes of the image as read."""
-        given = item.get(CLICKS)
-        shape = shape_as_read(properties, self.model.plans.transpose_backward)
+        names = clickable_labels(self.model.labels)
         if self.source == "simulated":
             labels = np.asarray(torch.as_tensor(item["label"]).as_subclass(torch.Tensor))[0]
             random = np.random.RandomState([self.seed, *str(item[CASE]).encode()])
-            return simulated_clicks(labels, self.names.values(), random, (1, self.most_clicks))
-        if self.source == "none" or given is None:
+            return simulated_clicks(labels, names.values(), random, (1, self.most_clicks))
+        given = None if self.source == "none" else self._given(item)
+        if given is None:
             return []
         if isinstance(given, (str, Path)):
-            where, clicks = given, read_clicks(given, self.names)
+            where, clicks = given, read_clicks(given, names)
         else:
             where = item.get(IMAGE_PATH, item[CASE])
-            clicks = parse_clicks(given, self.names, where)
+            clicks = parse_clicks(given, names, where)
+        shape = shape_as_read(properties, self.model.plans.transpose_backward)
         clicks = clicks_as_read(clicks, properties, shape)
         check_clicks(clicks, shape, where, self.most_clicks)
         return clicks
+
+    def _given(self, item: dict[Hashable, Any]) -> Any:
+        """File or content of the item's clicks, None without any."""
+        if item.get(CLICKS) is not None:
+            return item[CLICKS]
+        if self.clicks_dir is None and IMAGE_PATH not in item:
+            return None
+        path = Path(self.clicks_dir or Path(item[IMAGE_PATH]).parent) / f"{item[CASE]}_clicks.json"
+        if not path.is_file():
+            _logger.info("%s: no clicks, there is no file %s", item[CASE], path)
+        return path if path.is_file() else None
+
+
+def require_click_network(model: ModelFolder) -> None:
+    """Checks that a model's network takes clicks.
+
+    Raises:
+        DataError: if it does not.
+    """
+    if "click" not in str(model.configuration.network_arguments.get("bottleneck")):
+        raise DataError(model.folder, "its network takes no clicks", "one trained with the overlay interactive.yaml")
 
 
 def simulated_clicks(labels: np.ndarray, ids, random: np.random.RandomState, counts: tuple[int, int]) -> list[Click]:

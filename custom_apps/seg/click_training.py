@@ -13,6 +13,8 @@ from torch.utils.data import default_collate
 
 from custom_apps.seg.augmentation import TrainingTransforms, ValidationTransforms
 from custom_apps.seg.click_simulation import simulate_label_clicks
+from custom_apps.seg.clicks import clickable_labels
+from custom_apps.seg.labels import LabelManager
 
 POINTS, POINT_LABELS = "click_points", "click_labels"
 """Keys of the network's clicks: coordinates in voxels (K, 3), and label of each (K,), label id minus 1."""
@@ -30,19 +32,19 @@ class SimulateClicksd(Randomizable, Transform):
     learns to work without.
 
     Args:
-        ids: label ids that may be clicked; ``click_labels`` are these minus 1.
+        labels: of the data set; the foreground may be clicked.
         most_clicks: in a structure.
         no_click_probability: of each structure.
         smallest_voxels: structures of this size or smaller get no click.
         label_key: label map (1, *S).
 
     The result holds ``click_points`` float32 (K, axes), in voxels of the patch in array order, and ``click_labels``
-    int64 (K,). Source: U-Mamba2, arXiv 2509.12069.
+    int64 (K,), label id minus 1. Source: U-Mamba2, arXiv 2509.12069.
     """
 
     def __init__(
         self,
-        ids: Sequence[int],
+        labels: LabelManager,
         most_clicks: int = MOST_CLICKS,
         no_click_probability: float = NO_CLICK_PROBABILITY,
         smallest_voxels: int = SMALLEST_VOXELS,
@@ -52,7 +54,7 @@ class SimulateClicksd(Randomizable, Transform):
             raise ValueError(
                 f"expected most_clicks >= 1 and a probability, got {most_clicks} and {no_click_probability}"
             )
-        self.ids, self.most_clicks = [int(label) for label in ids], most_clicks
+        self.ids, self.most_clicks = list(clickable_labels(labels).values()), most_clicks
         self.no_click_probability, self.smallest_voxels = no_click_probability, smallest_voxels
         self.label_key = label_key
 
@@ -76,7 +78,7 @@ class ClickTrainingTransforms(TrainingTransforms):
 
     Args:
         args, kwargs: of ``TrainingTransforms``.
-        ids: see :class:`SimulateClicksd`, like the next two.
+        labels: see :class:`SimulateClicksd`, like the next two.
         most_clicks: in a structure.
         no_click_probability: of each structure.
     """
@@ -84,13 +86,13 @@ class ClickTrainingTransforms(TrainingTransforms):
     def __init__(
         self,
         *args: Any,
-        ids: Sequence[int],
+        labels: LabelManager,
         most_clicks: int = MOST_CLICKS,
         no_click_probability: float = NO_CLICK_PROBABILITY,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.transforms = (*self.transforms, SimulateClicksd(ids, most_clicks, no_click_probability))
+        self.transforms = (*self.transforms, SimulateClicksd(labels, most_clicks, no_click_probability))
 
 
 class ClickValidationTransforms(ValidationTransforms):
@@ -122,7 +124,7 @@ def prepare_click_batch(
 
     ``clicks`` is the pair of coordinates (B, K, 3) and labels (B, K); None where the batch has no click keys.
     """
-    image, label, *_ = (*default_prepare_batch(batchdata, device, non_blocking, **kwargs), None)
+    image, label = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
     clicks = None
     if POINTS in batchdata:
         clicks = tuple(batchdata[key].to(device, non_blocking=non_blocking) for key in (POINTS, POINT_LABELS))

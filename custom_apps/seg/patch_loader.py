@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
@@ -61,6 +62,7 @@ class PatchLoader(DataLoader):
         pin_memory: page-locked memory, for copies to a GPU.
         prefetch_factor: batches that each worker keeps ready.
         rank, world_size: see :class:`PatchSampler`.
+        collate_fn: makes a batch of items; PyTorch's when None.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class PatchLoader(DataLoader):
         prefetch_factor: int = 2,
         rank: int | None = None,
         world_size: int | None = None,
+        collate_fn: Callable[[list], Any] | None = None,
     ):
         sampler = PatchSampler(dataset, rank, world_size)
         workers = {"persistent_workers": True, "prefetch_factor": prefetch_factor} if num_workers else {}
@@ -80,5 +83,6 @@ class PatchLoader(DataLoader):
             sampler=sampler,
             num_workers=num_workers,
             pin_memory=pin_memory,
+            collate_fn=collate_fn,
             **workers,
         )

@@ -18,7 +18,7 @@ LABELS = {"background": 0, "Left_IAC": 1, "Right_IAC": 2}
 BONE_HU, CANAL_HU = 900.0, 100.0
 SPACING_MM = 0.3
 TUBES_A_SIDE = 3
-RADIUS_VOXELS = (2.3, 3.0)
+RADIUS_VOXELS = (2.2, 2.8)
 
 
 def click_case(random: np.random.Generator, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +39,7 @@ def click_case(random: np.random.Generator, shape: tuple[int, int, int]) -> tupl
             phase, waves = random.uniform(0, 2 * np.pi, 2), random.uniform(0.5, 1.0, 2)
             bend = [1.5 * np.sin(2 * np.pi * w * z / shape[0] + p) for w, p in zip(waves, phase, strict=True)]
             row = shape[1] * (tube + 0.5) / TUBES_A_SIDE + random.uniform(-2, 2) + bend[0]
-            column = shape[2] * middle + random.uniform(-4, 4) + bend[1]
+            column = shape[2] * middle + random.uniform(-3, 3) + bend[1]
             inside = (y - row) ** 2 + (x - column) ** 2 < random.uniform(*RADIUS_VOXELS) ** 2
             image[inside] = CANAL_HU
             if tube == canal:
@@ -50,7 +50,7 @@ def click_case(random: np.random.Generator, shape: tuple[int, int, int]) -> tupl
 
 
 def write_click_phantom(
-    folder: str | Path, cases: int = 40, test_cases: int = 10, seed: int = 0, size: int = 48
+    folder: str | Path, cases: int = 40, test_cases: int = 10, seed: int = 0, size: int = 40
 ) -> Path:
     """Writes ``folder/Dataset904_PhantomClicks``: images and labels for training (Tr) and testing (Ts), ``.nii.gz``.
 
@@ -61,7 +61,7 @@ def write_click_phantom(
         cases: training cases.
         test_cases: held-out cases.
         seed: same seed, same files' content.
-        size: voxels from side to side, about; two thirds of them from top to bottom.
+        size: voxels from side to side, about; 0.6 times as many from top to bottom.
 
     Returns:
         The data set's folder.
@@ -77,7 +77,7 @@ def write_click_phantom(
             (root / f"{kind}{part}").mkdir()
         for number in range(count):
             random = np.random.default_rng([seed, part == "Ts", number])
-            shape = tuple(round(edge * random.uniform(0.95, 1.05)) for edge in (size * 2 / 3, size, size))
+            shape = tuple(round(edge * random.uniform(0.95, 1.05)) for edge in (size * 0.6, size, size))
             image, labels = click_case(random, shape)
             name = f"jaw_{part.lower()}_{number:03d}"
             for array, path in (
