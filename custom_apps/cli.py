@@ -12,6 +12,7 @@ import logging
 import shlex
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -71,18 +72,30 @@ PREPARATION: dict[str, dict[str, Any]] = {
 OPTIONAL = ("mlflow", "triton", "mamba_ssm", "causal_conv1d", "onnx", "onnxruntime")
 
 
+EXIT_CODES = """exit codes:
+  0  done; check and audit found nothing
+  1  data or files cannot be used, check or audit found something, or a training of demo or folds failed
+  2  the command line is wrong; nothing was done
+"""
+
+
+class UsageError(SystemExit):
+    """A command line that asks for something that is not there; ends the process with code 2."""
+
+    code = 2
+
+
 def info(arguments: argparse.Namespace) -> int:
-    """Prints versions, bundles and what is installed; imports none of it."""
+    """Prints bundles with their tasks and configurations, versions and what is installed; imports none of it."""
+    from custom_apps.common.bundle_facts import bundle_facts
+
     versions = {name: metadata.version(name) for name in ("torch", "monai", "pytorch-ignite", "numpy")}
     optional = {name: importlib.util.find_spec(name) is not None for name in OPTIONAL}
     facts = {
         "version": importlib.import_module("custom_networks").__version__,
         "packages": versions,
         "optional": optional,
-        "bundles": {
-            room.bundle: {"title": room.title, "systems": list(room.systems), "phantoms": sorted(room.phantoms)}
-            for room in ROOMS.values()
-        },
+        "bundles": {room.bundle: _room_facts(room) | bundle_facts(_folder(room)) for room in ROOMS.values()},
     }
     if arguments.json:
         print(json.dumps(facts, indent=2))
@@ -93,7 +106,27 @@ def info(arguments: argparse.Namespace) -> int:
     for room in ROOMS.values():
         print(f"{room.bundle}: {room.title}")
         print(f"  published systems: {', '.join(room.systems)}; phantoms: {', '.join(room.phantoms)}")
+        for name, config in facts["bundles"][room.bundle]["configs"].items():
+            if config["runs"]:
+                print(f"  configs/{name}.yaml: {config['title']}")
     return 0
+
+
+def _room_facts(room: Room) -> dict[str, Any]:
+    commands = {"check": room.check, "prepare": room.prepare, "demo": room.demo, "phantom": room.phantoms}
+    return {
+        "title": room.title,
+        "systems": list(room.systems),
+        "phantoms": sorted(room.phantoms),
+        "commands": sorted(name for name, offered in commands.items() if offered),
+        "folder": str(_folder(room)),
+    }
+
+
+def _folder(room: Room) -> Path:
+    """The bundle's folder: below the working directory, else beside the packages."""
+    here = Path("bundles") / room.bundle
+    return here if here.is_dir() else Path(__file__).parents[1] / "bundles" / room.bundle
 
 
 def phantom(arguments: argparse.Namespace) -> int:
@@ -101,12 +134,12 @@ def phantom(arguments: argparse.Namespace) -> int:
     room = ROOMS[arguments.bundle]
     kind = arguments.kind or next(iter(room.phantoms))
     if kind not in room.phantoms:
-        raise SystemExit(f"{room.bundle} has the phantoms {', '.join(room.phantoms)}, not {kind!r}")
+        raise UsageError(f"{room.bundle} has the phantoms {', '.join(room.phantoms)}, not {kind!r}")
     function = imported(room.phantoms[kind])
     options = {name: getattr(arguments, name) for name in ("cases", "test_cases", "seed", "size")}
     given = {key: value for key, value in options.items() if value is not None}
     if foreign := sorted(given.keys() - inspect.signature(function).parameters.keys()):
-        raise SystemExit(f"the phantom {kind} of {room.bundle} has no option {', '.join(foreign)}")
+        raise UsageError(f"the phantom {kind} of {room.bundle} has no option {', '.join(foreign)}")
     print(function(arguments.folder, **given))
     return 0
 
@@ -118,13 +151,13 @@ def prepare(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     target = ROOMS[arguments.bundle].prepare
     if target is None:
-        raise SystemExit(f"{arguments.bundle} reads its data sets as they are")
+        raise UsageError(f"{arguments.bundle} reads its data sets as they are")
     function = imported(target)
     known = inspect.signature(function).parameters
     given = {name: getattr(arguments, name) for name in PREPARATION if getattr(arguments, name) is not None}
     if foreign := sorted(given.keys() - known.keys()):
         usable = ", ".join(f"--{name.replace('_', '-')}" for name in PREPARATION if name in known)
-        raise SystemExit(f"{arguments.bundle} has no option {', '.join(foreign)}; it has {usable or 'none'}")
+        raise UsageError(f"{arguments.bundle} has no option {', '.join(foreign)}; it has {usable or 'none'}")
     if len(given.get("size", ())) == 1:
         given["size"] = given["size"][0]
     problems = function(arguments.raw, arguments.output, **given)
@@ -141,19 +174,30 @@ def check(arguments: argparse.Namespace) -> int:
 def convert(arguments: argparse.Namespace) -> int:
     """Turns the authors' checkpoint into model files of a bundle."""
     from custom_apps.common.checkpoint_files import install_weights
+    from custom_apps.common.safe_archive import check_size
     from custom_networks.published import load, read_checkpoint
 
     room = next(room for room in ROOMS.values() if arguments.system in room.systems)
+    if zipfile.is_zipfile(arguments.checkpoint):
+        check_size(arguments.checkpoint)
     content = read_checkpoint(arguments.checkpoint)
     try:
         network, report = load(arguments.system, content, **dict(arguments.set))
     except TypeError as error:
-        raise SystemExit(f"--set: {error}") from error
+        raise UsageError(f"--set: {error}") from error
     print(f"{arguments.checkpoint}: {report}")
     install = imported(room.install_converted) if room.install_converted else install_weights
     for path in install(network, content, arguments.output):
         print(path)
     return 0
+
+
+def audit(arguments: argparse.Namespace) -> int:
+    """Lists what the configurations of a bundle would run, without running it; fails on what is not on the list."""
+    from custom_apps.common.audit import audit
+    from custom_apps.common.audit_report import print_audit
+
+    return print_audit(audit(arguments.path), arguments.path, as_json=arguments.json, quiet=arguments.quiet)
 
 
 def folds(arguments: argparse.Namespace) -> int:
@@ -195,7 +239,12 @@ def demo(arguments: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line's parser."""
-    top = argparse.ArgumentParser(prog="python -m custom_apps", description=__doc__)
+    top = argparse.ArgumentParser(
+        prog="python -m custom_apps",
+        description=__doc__,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def add(function, *, bundle: bool = True) -> argparse.ArgumentParser:
@@ -223,6 +272,11 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(f"--{name.replace('_', '-')}", **options)
 
     add(check).add_argument("folder", help="the data set")
+
+    command = add(audit, bundle=False)
+    command.add_argument("path", help="folder of a bundle, or a released archive")
+    command.add_argument("--json", action="store_true", help="machine-readable")
+    command.add_argument("--quiet", action="store_true", help="only what is not on the list")
 
     command = add(convert, bundle=False)
     command.add_argument("system", choices=sorted(s for room in ROOMS.values() for s in room.systems))
@@ -256,10 +310,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; problems with data or files end it with a message and code 1."""
+    """Runs one command; problems with data or files end it with a message and code 1, wrong arguments with 2."""
     arguments = parser().parse_args(argv)
     try:
         return arguments.run(arguments)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
     except ValueError as error:

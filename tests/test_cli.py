@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -14,6 +16,8 @@ from custom_apps.cli import main
 from custom_apps.seg.phantom_ct import write_ct_phantom
 from custom_networks.nets.mamba3d_regressor import Mamba3DRegressor
 from custom_networks.published import export
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +30,28 @@ def data(phantom, tmp_path):
     return shutil.copytree(phantom, tmp_path / phantom.name)
 
 
-def test_info_lists_bundles_and_imports_no_torch():
-    code = "import sys; from custom_apps.cli import main; main(['info', '--json']); assert 'torch' not in sys.modules"
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    facts = json.loads(output)
-    assert facts["bundles"]["umamba_seg"]["systems"] == ["umamba", "umamba2"]
+def test_info_lists_bundles_and_imports_no_torch(tmp_path):
+    code = (
+        "import sys; from custom_apps.cli import main; main(['info', '--json']); "
+        "heavy = {'torch', 'monai', 'numpy', 'ignite', 'yaml'} & set(sys.modules); assert not heavy, heavy"
+    )
+    for folder in (ROOT, tmp_path):
+        command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"]
+        output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout
+        bundles = json.loads(output)["bundles"]
+        assert sorted(bundles) == sorted(path.name for path in (ROOT / "bundles").iterdir())
+        for name, facts in bundles.items():
+            configs = {path.stem for path in ROOT.glob(f"bundles/{name}/configs/*.yaml")}
+            assert set(facts["configs"]) == configs
+            assert all(config["title"] for config in facts["configs"].values())
+            assert facts["task"]
+            assert facts["inputs"]["image"]["num_channels"] >= 1
+            assert facts["outputs"]["pred"]["dtype"] == "float32"
+    assert bundles["umamba_seg"]["systems"] == ["umamba", "umamba2"]
+    assert {"check", "demo", "phantom"} <= set(bundles["umamba_seg"]["commands"])
+    runs = {name for name, config in bundles["umamba_seg"]["configs"].items() if config["runs"]}
+    assert {"train", "evaluate", "inference"} <= runs
+    assert "multi_gpu" not in runs
 
 
 def test_phantom_is_written_once(tmp_path, capsys):
@@ -125,5 +146,23 @@ def test_convert_writes_weights_that_the_bundle_loads(tmp_path, capsys):
     assert all(torch.equal(stored[key], own[key]) for key in own)
     assert main([*command, name, *settings]) == 1
     assert "already there and not overwritten" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="no_such_argument"):
+    with pytest.raises(SystemExit, match="no_such_argument") as refused:
         main([*command[:3], str(tmp_path / "other"), name, "--set=no_such_argument=1"])
+    assert refused.value.code == 2
+
+
+def test_convert_refuses_a_bomb(tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(2**22))
+    assert main(["convert", "umamba", str(tmp_path / "bomb.pth"), str(tmp_path / "out")]) == 1
+    assert "bomb.pth" in capsys.readouterr().err
+
+
+def test_codes_are_in_the_help_and_a_wrong_command_line_has_its_own(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "exit codes:" in capsys.readouterr().out
+    code = "from custom_apps.cli import main; main(['phantom', 'umamba_seg', '.', '--kind', 'no such kind'])"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: umamba_seg has the phantoms ct, cells")
