@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
 
 from custom_apps.brain.contrasts import CONTRASTS, TITLES
 from custom_apps.brain.pictures import plane, show
-from custom_apps.common.distributed import is_main_process, without_ddp
+from custom_apps.common.example_figures import ExampleFigures
 from custom_apps.common.figures import figure
 from custom_apps.common.seeding import derived_seed, seeded
 from custom_networks.layers.masked_prediction import masked_patch_loss
@@ -157,37 +156,17 @@ def draw_reconstructions(cases: Sequence[Reconstruction], path: str | Path) -> N
             drawn.supxlabel(NOTE, fontsize=7, x=0.02, ha="left")
 
 
-class ReconstructionFigures:
+class ReconstructionFigures(ExampleFigures):
     """Handler that draws reconstructions of a few volumes of a data set, on rank 0.
 
-    Attach it to an evaluator or to a trainer. Masks are those that the evaluator draws with ``seed_key: index``.
-
-    Args:
-        path: the figure, replaced each time.
-        network: the autoencoder, DistributedDataParallel or not.
-        dataset: volumes, with ``image`` (4, x, y, z), ``case`` and ``index``.
-        cases: number of volumes, spread evenly over the data set.
-        every: epochs between drawings; the end of the run counts too.
+    Masks are those that the evaluator draws with ``seed_key: index``. The data set's items have ``image`` (4, x, y, z),
+    ``case`` and ``index``; for the arguments see the base class.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module, dataset: Any, cases: int = 2, every: int = 1):
-        self.path, self.network, self.dataset = Path(path), network, dataset
-        self.cases, self.every = cases, every
+    def example(self, network: nn.Module, item: Mapping[str, Any], device: torch.device) -> Reconstruction:
+        """A volume, hidden in part and predicted."""
+        return reconstruct(network, item["image"].to(device), item["case"], derived_seed(int(item["index"])))
 
-    def attach(self, engine: Engine) -> None:
-        """Registers the handler."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.every) | Events.COMPLETED, self)
-
-    def __call__(self, _engine: Engine) -> None:
-        """Draws the figure."""
-        if not is_main_process():
-            return
-        network = without_ddp(self.network)
-        training, device = network.training, next(network.parameters()).device
-        network.eval()
-        chosen = np.unique(np.linspace(0, len(self.dataset) - 1, self.cases).astype(int))
-        found = []
-        for item in (self.dataset[int(index)] for index in chosen):
-            found.append(reconstruct(network, item["image"].to(device), item["case"], derived_seed(int(item["index"]))))
-        network.train(training)
-        draw_reconstructions(found, self.path)
+    def draw(self, examples: Sequence[Reconstruction]) -> None:
+        """Draws all volumes."""
+        draw_reconstructions(examples, self.path)

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from custom_apps.common.distributed import is_main_process, wait_for_all, world_size
-from custom_apps.common.gathering import gather_rows
 from custom_apps.common.partial_file import write_json
+from custom_apps.common.result_table import ResultTable
 from custom_apps.common.table import write_csv
 from custom_apps.echo.clip_protocols import ClipProtocols
 
 TABLE, DETAILS = "ef.csv", "ef.json"
-SAVE_EVERY = 20
 
 
 class AverageClipsd(MapTransform):
@@ -68,12 +65,10 @@ class AverageClipsd(MapTransform):
         return result
 
 
-class SaveEF:
+class SaveEF(ResultTable):
     """Handler that writes ``ef.csv`` (a row a video) and ``ef.json`` (with every clip) as an evaluator goes along.
 
-    Attach it to the evaluator whose postprocessing has :class:`AverageClipsd`. Rows of earlier runs in the files are
-    kept, unless told otherwise. The files are written every few videos, so that a broken run can be continued. In a
-    distributed run rank 0 writes at the end.
+    Attach it to the evaluator whose postprocessing has :class:`AverageClipsd`. For the rest see the base class.
 
     Args:
         output_dir: folder of the files.
@@ -81,63 +76,33 @@ class SaveEF:
     """
 
     def __init__(self, output_dir: str | Path, overwrite: bool = False):
-        self.output_dir, self.overwrite = Path(output_dir), overwrite
-        self.rows: list[dict[str, Any]] = []
-        self._earlier: list[dict[str, Any]] = []
+        super().__init__(Path(output_dir) / TABLE, overwrite)
+        self.output_dir = Path(output_dir)
 
-    def attach(self, engine: Engine) -> None:
-        """Registers the handler."""
-        engine.add_event_handler(Events.STARTED, lambda: self.begin())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
+    def earlier_rows(self) -> list[dict[str, Any]]:
+        """Rows of earlier runs, none where there is no ``ef.json``."""
+        if not (self.output_dir / DETAILS).is_file():
+            return []
+        content = json.loads((self.output_dir / DETAILS).read_text(encoding="utf-8"))
+        return [{key: math.nan if v is None else v for key, v in row.items()} for row in content["videos"]]
 
-    def begin(self) -> None:
-        """Forgets the videos so far and reads the rows of earlier runs."""
-        self.rows, self._earlier = [], []
-        if not self.overwrite and (self.output_dir / DETAILS).is_file():
-            content = json.loads((self.output_dir / DETAILS).read_text(encoding="utf-8"))
-            self._earlier = [{k: math.nan if v is None else v for k, v in row.items()} for row in content["videos"]]
+    def row(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """The row of a video: what :class:`AverageClipsd` gives, with ``file_name``, ``pred`` and perhaps ``fps``."""
+        predictions = torch.as_tensor(case["pred"]).double().flatten().tolist()
+        return {
+            "file_name": str(case["file_name"]),
+            "ef_percent": float(case["ef_percent_predicted"]),
+            "std_over_clips": float(case["std_over_clips"]),
+            "clips": len(predictions),
+            **{f"ef_{name}": float(value) for name, value in case["protocols"].items()},
+            "frames": int(case["frames"]),
+            "fps": float(case.get("fps", math.nan)),
+            "clip_starts": [int(start) for start in case["clip_starts"]],
+            "clip_ef_percent": predictions,
+        }
 
-    def add(self, item: Mapping[str, Any]) -> None:
-        """Takes one video: what :class:`AverageClipsd` gives, with ``file_name``, ``pred`` and perhaps ``fps``."""
-        predictions = torch.as_tensor(item["pred"]).double().flatten().tolist()
-        self.rows.append(
-            {
-                "file_name": str(item["file_name"]),
-                "ef_percent": float(item["ef_percent_predicted"]),
-                "std_over_clips": float(item["std_over_clips"]),
-                "clips": len(predictions),
-                **{f"ef_{name}": float(value) for name, value in item["protocols"].items()},
-                "frames": int(item["frames"]),
-                "fps": float(item.get("fps", math.nan)),
-                "clip_starts": [int(start) for start in item["clip_starts"]],
-                "clip_ef_percent": predictions,
-            }
-        )
-
-    def write(self, rows: list[dict[str, Any]] | None = None) -> None:
-        """Writes both files; by default with the rows so far."""
-        rows = sorted([*self._earlier, *(self.rows if rows is None else rows)], key=lambda row: row["file_name"])
-        if not rows:
-            return
+    def write_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes both files."""
         headers = [name for name in rows[0] if not name.startswith("clip_")]
-        write_csv(rows, self.output_dir / TABLE, headers)
-        write_json({"videos": rows}, self.output_dir / DETAILS)
-
-    def write_now_and_then(self, number: int) -> None:
-        """Writes both files when ``number``, of the video that was just added, is a round one."""
-        if number % SAVE_EVERY == 0:
-            self.write()
-
-    def _collect(self, engine: Engine) -> None:
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self.add({**item, **output})
-        if world_size() == 1:
-            self.write_now_and_then(engine.state.iteration)
-
-    def _finish(self, engine: Engine) -> None:
-        rows = gather_rows(self.rows)
-        if is_main_process():
-            self.write(rows)
-            engine.logger.info("%d videos in %s", len(rows), self.output_dir / TABLE)
-        wait_for_all()
+        write_csv(rows, self.path, headers)
+        write_json({"videos": list(rows)}, self.output_dir / DETAILS)

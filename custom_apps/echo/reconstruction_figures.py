@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from custom_apps.common.distributed import is_main_process, without_ddp
+from custom_apps.common.distributed import without_ddp
+from custom_apps.common.example_figures import ExampleFigures
 from custom_apps.common.figures import figure
 from custom_apps.common.seeding import derived_seed, seeded
 from custom_apps.echo.lv_video import to_gray_levels
@@ -108,20 +109,17 @@ def write_reconstruction_video(path: str | Path, clip: Reconstruction, fps: floa
     write_video(pictures[:, : height // 2 * 2, : width // 2 * 2], path, fps)
 
 
-class ReconstructionFigures:
-    """Handler that draws reconstructions of the first clips of a data set when an engine has run, on rank 0.
+class ReconstructionFigures(ExampleFigures):
+    """Handler that draws reconstructions of a few clips of a data set, on rank 0.
 
-    Attach it to an evaluator, or to a trainer. Masks are those that the evaluator draws with ``seed_key: index``.
+    Masks are those that the evaluator draws with ``seed_key: index``. The data set's items have ``image``
+    (1, frames, H, W), ``case`` and ``index``.
 
     Args:
-        path: the figure, replaced each time.
-        network: the autoencoder, DistributedDataParallel or not.
-        dataset: clips, with ``image`` (1, frames, H, W), ``case`` and ``index``.
+        path, network, dataset, examples, every: see the base class.
         mean: of the gray values from 0 to 1, that the normalization subtracted.
         std: that it divided by.
-        clips: number of clips, spread evenly over the data set.
-        frames: number of frames of each.
-        every: epochs between drawings; the end of the run counts too.
+        frames: number of frames of each clip.
     """
 
     def __init__(
@@ -131,31 +129,21 @@ class ReconstructionFigures:
         dataset: Any,
         mean: float,
         std: float,
-        clips: int = 3,
+        examples: int = 3,
         frames: int = 6,
         every: int = 1,
     ):
-        self.path, self.network, self.dataset = Path(path), network, dataset
-        self.mean, self.std, self.clips, self.frames, self.every = mean, std, clips, frames, every
+        super().__init__(path, network, dataset, examples, every)
+        self.mean, self.std, self.frames = mean, std, frames
 
-    def attach(self, engine: Engine) -> None:
-        """Registers the handler."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.every), self)
+    def example(self, network: nn.Module, item: Mapping[str, Any], device: torch.device) -> Reconstruction:
+        """A clip, hidden in part and predicted."""
+        seed = derived_seed(int(item["index"]))
+        return reconstruct(network, item["image"].to(device), item["case"], self.mean, self.std, seed)
 
-    def __call__(self, _engine: Engine) -> None:
-        """Draws the figure."""
-        if not is_main_process():
-            return
-        network = without_ddp(self.network)
-        training, device = network.training, next(network.parameters()).device
-        network.eval()
-        chosen = np.unique(np.linspace(0, len(self.dataset) - 1, self.clips).astype(int))
-        found = []
-        for item in (self.dataset[int(index)] for index in chosen):
-            seed = derived_seed(int(item["index"]))
-            found.append(reconstruct(network, item["image"].to(device), item["case"], self.mean, self.std, seed))
-        network.train(training)
-        draw_reconstructions(found, self.path, self.frames)
+    def draw(self, examples: Sequence[Reconstruction]) -> None:
+        """Draws all clips."""
+        draw_reconstructions(examples, self.path, self.frames)
 
 
 class SaveReconstructions:

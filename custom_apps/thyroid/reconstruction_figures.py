@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
 
-from custom_apps.common.distributed import is_main_process, without_ddp
+from custom_apps.common.distributed import without_ddp
+from custom_apps.common.example_figures import ExampleFigures
 from custom_apps.common.figures import figure
 from custom_apps.common.seeding import derived_seed, seeded
 from custom_apps.thyroid.chains import MEAN, STD
@@ -119,39 +119,20 @@ def draw_reconstructions(cases: Sequence[Reconstruction], path: str | Path, note
             drawn.supxlabel(note, fontsize=7, x=0.02, ha="left")
 
 
-class ReconstructionFigures:
+class ReconstructionFigures(ExampleFigures):
     """Handler that draws reconstructions of a few images of a data set, on rank 0.
 
-    Attach it to an evaluator or to a trainer. Masks are those that the evaluator draws with ``seed_key: index``.
-
-    Args:
-        path: the figure, replaced each time.
-        network: the autoencoder, DistributedDataParallel or not.
-        dataset: images, with ``image``, ``target``, ``case`` and ``index``.
-        images: number of images, spread evenly over the data set.
-        every: epochs between drawings; the end of the run counts too.
+    Masks are those that the evaluator draws with ``seed_key: index``. The data set's items have ``image``, ``target``,
+    ``case`` and ``index``; for the arguments see the base class.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module, dataset: Any, images: int = 4, every: int = 1):
-        self.path, self.network, self.dataset = Path(path), network, dataset
-        self.images, self.every = images, every
+    def example(self, network: nn.Module, item: Mapping[str, Any], device: torch.device) -> Reconstruction:
+        """An image, hidden in part and restored."""
+        pair = (item[key].to(device) for key in ("image", "target"))
+        return reconstruct(network, *pair, item["case"], derived_seed(int(item["index"])))
 
-    def attach(self, engine: Engine) -> None:
-        """Registers the handler."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.every) | Events.COMPLETED, self)
-
-    def __call__(self, _engine: Engine) -> None:
-        """Draws the figure."""
-        if not is_main_process():
-            return
+    def draw(self, examples: Sequence[Reconstruction]) -> None:
+        """Draws all images."""
         network = without_ddp(self.network)
-        training, device = network.training, next(network.parameters()).device
-        network.eval()
-        found = []
-        for index in np.unique(np.linspace(0, len(self.dataset) - 1, self.images).astype(int)).tolist():
-            item = self.dataset[index]
-            pair = (item[key].to(device) for key in ("image", "target"))
-            found.append(reconstruct(network, *pair, item["case"], derived_seed(int(item["index"]))))
-        network.train(training)
         notes = [NOTE_HIDDEN] * (network.loss_on == "hidden") + [NOTE_STANDARDIZED] * bool(network.norm_pix)
-        draw_reconstructions(found, self.path, "\n".join(notes))
+        draw_reconstructions(examples, self.path, "\n".join(notes))

@@ -57,6 +57,6 @@ def test_visible_patches_stay_and_hidden_ones_are_predicted(norm_pix):
 def test_figure_leaves_the_network_as_it_was(tmp_path):
     network = autoencoder().train()
     dataset = [{"image": smooth_volume(), "case": f"case{i}", "index": i} for i in range(3)]
-    ReconstructionFigures(tmp_path / "reconstructions.png", network, dataset, cases=2)(None)
+    ReconstructionFigures(tmp_path / "reconstructions.png", network, dataset, examples=2)(None)
     assert network.training
     assert (tmp_path / "reconstructions.png").stat().st_size > 10_000

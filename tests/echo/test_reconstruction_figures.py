@@ -86,7 +86,7 @@ def items(count: int) -> list[dict]:
 
 def test_in_an_evaluation(network, tmp_path):
     dataset, losses = Dataset(items(5)), CaseLosses(tmp_path, resamples=50)
-    figures = ReconstructionFigures(tmp_path / "r.png", network, dataset, MEAN, STD, clips=2, frames=2)
+    figures = ReconstructionFigures(tmp_path / "r.png", network, dataset, MEAN, STD, examples=2, frames=2)
     engine = Evaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(dataset, batch_size=1),

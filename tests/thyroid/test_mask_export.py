@@ -35,7 +35,7 @@ def test_files_and_table(items, tmp_path):
     out = tmp_path / "out"
     writer = SaveMasks(out, items, ["mask", "overlay", "probability"])
     mask = two_parts()
-    writer.add("deep_a", mask, np.where(mask, 0.75, 0.1))
+    writer.add({"case": "deep_a", "pred": mask, "probability": np.where(mask, 0.75, 0.1)})
     written = np.array(Image.open(out / "deep_a_mask.png"))
     assert np.array_equal(written, mask * 255)
     assert Image.open(out / "deep_a_overlay.png").size == (17, 11)
@@ -53,10 +53,10 @@ def test_files_and_table(items, tmp_path):
 def test_earlier_predictions_are_safe(items, tmp_path):
     out = tmp_path / "out"
     mask = two_parts()
-    SaveMasks(out, items, ["mask"]).add("a", mask, mask * 1.0)
+    SaveMasks(out, items, ["mask"]).add({"case": "a", "pred": mask, "probability": mask * 1.0})
     content = (out / "a_mask.png").read_bytes()
     with pytest.raises(DataError, match="not overwritten"):
-        SaveMasks(out, items, ["mask"]).add("a", mask * 0, mask * 0.0)
+        SaveMasks(out, items, ["mask"]).add({"case": "a", "pred": mask * 0, "probability": mask * 0.0})
     assert (out / "a_mask.png").read_bytes() == content
     with pytest.raises(DataError, match="predicted before"):
         images_to_predict(tmp_path / "in", out, ["_mask.png"])
