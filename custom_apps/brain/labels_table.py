@@ -9,6 +9,7 @@ from typing import Any
 
 from custom_apps.common.errors import DataError
 from custom_apps.common.partial_file import partial_file
+from custom_apps.common.spreadsheet_cell import plain_cell
 from custom_apps.common.table import write_csv
 
 COLUMNS = ("Subject", "IDH", "1p19q", "Grade")
@@ -96,7 +97,8 @@ def _read(path: Path):
     try:
         if path.suffix.lower() == ".csv":
             # The separator is found out: tables of German and French offices have semicolons.
-            return pandas.read_csv(path, sep=None, engine="python", dtype=str, encoding="utf-8-sig")
+            frame = pandas.read_csv(path, sep=None, engine="python", dtype=str, encoding="utf-8-sig")
+            return frame.map(plain_cell, na_action="ignore")
         return pandas.read_excel(path, dtype=str)
     except ImportError as error:
         raise DataError(path, "XLSX cannot be read without openpyxl", "pip install openpyxl") from error

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from custom_apps.common.distributed import rank, world_size
 from custom_apps.common.errors import DataError
+from custom_apps.common.spreadsheet_cell import plain_cell
 
 EXISTING = ("error", "skip", "overwrite")
 Item = TypeVar("Item", bound=Mapping[str, Any])
@@ -86,7 +87,7 @@ def without_earlier(
             expected = "a folder without it, or existing: skip or overwrite"
             raise DataError(output_dir / shared_table, "holds earlier predictions", expected)
         with open(output_dir / shared_table, newline="", encoding="utf-8") as file:
-            listed = {row.get("file_name") for row in csv.DictReader(file)}
+            listed = {plain_cell(row.get("file_name") or "") for row in csv.DictReader(file)}
     left: list[Item] = []
     for item in items:
         written = [output_dir / f"{item['case']}{ending}" for ending in results]

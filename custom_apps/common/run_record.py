@@ -18,13 +18,14 @@ import torch
 from ignite.engine import Engine, Events
 
 from custom_apps.common.partial_file import write_json
+from custom_apps.common.shareable_text import shareable_text
 
 PACKAGES = ("mamba-bundles", "torch", "monai", "pytorch-ignite", "numpy", "scipy")
 
 
 class RunRecord:
     """Writes ``run.json``: versions, commit, machine, configuration, start, end, seconds, processor seconds, peak
-    memory and outcome.
+    memory and outcome. No environment variable, user name or host name is stored (`shareable_text`).
 
     Either a context manager around some work, or a handler of an engine (``attach``). The file is there from the start
     with outcome ``running``, so that a killed run leaves a trace; it is replaced at the end. In a distributed run
@@ -39,7 +40,7 @@ class RunRecord:
         self.path = Path(path)
         self.content: dict[str, Any] = {
             "outcome": "running",
-            "command": sys.argv,
+            "command": [shareable_text(part) for part in sys.argv],
             "config": None if config is None else _plain(config),
             "versions": versions(),
             "git_commit": git_commit(),
@@ -76,7 +77,12 @@ class RunRecord:
             outcome: ``completed``, or what went wrong.
         """
         seconds = None if self._start is None else round(time.perf_counter() - self._start, 3)
-        self.content |= {"outcome": outcome, "ended": _now(), "seconds": seconds, "cpu_seconds": self._cpu_seconds()}
+        self.content |= {
+            "outcome": shareable_text(outcome),
+            "ended": _now(),
+            "seconds": seconds,
+            "cpu_seconds": self._cpu_seconds(),
+        }
         self.content["peak_memory_mib"] = peak_memory_mib()
         self._write()
 
@@ -166,4 +172,4 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+    return value if value is None or isinstance(value, (int, float, bool)) else shareable_text(str(value))

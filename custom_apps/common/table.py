@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_apps.common.partial_file import partial_file
+from custom_apps.common.spreadsheet_cell import safe_cell
 
 
 def text_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], digits: int = 3) -> str:
@@ -47,6 +48,8 @@ def markdown_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], digits
 def write_csv(rows: Sequence[Mapping[str, Any]], path: str | Path, headers: Sequence[str] | None = None) -> None:
     """Writes rows as CSV, whole or not at all; numbers keep their full precision, NaN and None are empty cells.
 
+    Text that a spreadsheet would take for a formula gets an apostrophe in front (`safe_cell`).
+
     Args:
         rows: column name to value; a missing column is an empty cell.
         path: the file, replaced when it exists.
@@ -56,7 +59,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: str | Path, headers: Sequ
     with partial_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
-        writer.writerows([["" if _missing(row.get(name)) else row[name] for name in names] for row in rows])
+        writer.writerows([["" if _missing(row.get(name)) else safe_cell(row[name]) for name in names] for row in rows])
 
 
 def _columns(rows: Sequence[Sequence[Any]], headers: Sequence[str], digits: int) -> list[tuple[list[str], bool]]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from custom_apps.common.errors import DataError
+from custom_apps.common.spreadsheet_cell import plain_cell
 
 
 def read_rows(path: str | Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -32,7 +33,8 @@ def read_rows(path: str | Path, columns: Sequence[str]) -> list[dict[str, str]]:
             for row in reader:
                 if any(row[name] is None for name in columns):
                     raise DataError(path, f"line {reader.line_num} is cut off", f"values for {', '.join(columns)}")
-                rows.append({name: value.strip() for name, value in row.items() if name and isinstance(value, str)})
+                texts = {name: value for name, value in row.items() if name and isinstance(value, str)}
+                rows.append({name: plain_cell(value.strip()) for name, value in texts.items()})
             return rows
     except FileNotFoundError as error:
         raise DataError(path, "no such file", "a CSV file") from error

@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 
 from custom_apps.common.distributed import is_main_process, world_size
 from custom_apps.common.run_record import peak_memory_mib
+from custom_apps.common.spreadsheet_cell import plain_cell
 from custom_apps.common.table import write_csv
 
 COLUMNS = ("case", "seconds", "host_mib", "device_mib")
@@ -71,4 +72,5 @@ def _rows_of(path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
-        return {row["case"]: row for row in csv.DictReader(file) if row.get("case")}
+        rows = [row | {"case": plain_cell(row["case"])} for row in csv.DictReader(file) if row.get("case")]
+    return {row["case"]: row for row in rows}
