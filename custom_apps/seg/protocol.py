@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from custom_apps.seg.instance_scores import component_score, identification_accuracy, instance_f1
 from custom_apps.seg.labels import LabelManager
 from custom_apps.seg.overlap_metrics import EmptyConvention, OverlapCounts, reference_extent, value_of_absence
 from custom_apps.seg.surface_distance import SurfaceDistances, surface_distances
 
 OVERLAP_MEASURES = ("dice", "iou")
 SURFACE_MEASURES = ("nsd", "hd95_mm", "hd_mm", "asd_mm")
+INSTANCE_MEASURES = ("instance_f1", "identification")
 COUNTS = ("tp", "fp", "fn", "tn", "n_pred", "n_ref")
 SLICE_AXIS = 0
 
@@ -36,6 +38,9 @@ ABDOMEN_TOLERANCES_MM = {
 
 ABDOMEN_BOUNDED = ("aorta", "inferior vena cava", "esophagus")
 """Organs whose annotation stops inside the image; scored between the first and the last labelled slice."""
+
+STSR_TOLERANCE_MM = 1.0
+"""Tolerance of the surface Dice for teeth and pulps; the challenge's own is not published."""
 
 SYNONYMS = {
     "ivc": "inferior vena cava",
@@ -71,7 +76,9 @@ class SegmentationProtocol:
 
     Args:
         labels: labels of the data set, or the content of its ``dataset.json``.
-        measures: any of ``dice``, ``iou``, ``nsd`` (surface Dice), ``hd95_mm``, ``hd_mm``, ``asd_mm``.
+        measures: any of ``dice``, ``iou``, ``nsd`` (surface Dice), ``hd95_mm``, ``hd_mm``, ``asd_mm``, and of the
+            connected components of a label ``instance_f1`` and ``identification``, see
+            :mod:`custom_apps.seg.instance_scores`.
         convention: what an absent structure counts, see :data:`custom_apps.seg.overlap_metrics.EmptyConvention`.
             Distances to or from an empty structure are infinite; between two empty ones NaN.
         tolerance_mm: of ``nsd``; one number, or a number per name.
@@ -98,7 +105,7 @@ class SegmentationProtocol:
         average: str = "labels",
     ):
         value_of_absence(convention)
-        _check_names("measures", measures, (*OVERLAP_MEASURES, *SURFACE_MEASURES))
+        _check_names("measures", measures, (*OVERLAP_MEASURES, *SURFACE_MEASURES, *INSTANCE_MEASURES))
         _check_names("planar", [planar], ("contour", "slab"))
         _check_names("average", [average], ("labels", "cases"))
         labels = labels if isinstance(labels, LabelManager) else LabelManager.from_dataset_json(labels)
@@ -154,6 +161,10 @@ class SegmentationProtocol:
         if wanted:
             distances = self._distances(masks, spacing)
             row |= {name: self._surface_measure(name, distances, structure, counts) for name in wanted}
+        if set(INSTANCE_MEASURES) & set(self.measures):
+            score = component_score(*masks)
+            found = dict(zip(INSTANCE_MEASURES, (instance_f1, identification_accuracy), strict=True))
+            row |= {name: rate(score, self.convention) for name, rate in found.items() if name in self.measures}
         return row
 
     def _distances(self, masks: list[np.ndarray], spacing: list[float]) -> SurfaceDistances:
@@ -186,7 +197,8 @@ def published_protocol(name: str, labels: LabelManager | Mapping[str, Any]) -> S
         name: ``nnunet`` (Dice and IoU, absent structures left out), ``umamba_abdomen`` (Dice and surface Dice with
             organ tolerances, tubes bounded and short of their last slice, absent structures count 1),
             ``umamba_endoscopy`` (mean over the labels present in an image, tolerance 2 pixels), ``toothfairy3`` (Dice
-            and HD95).
+            and HD95, absent structures count 1), ``stsr2025`` (Dice, surface Dice with tolerance 1 mm, IoU and
+            identification of instances, absent structures left out).
         labels: labels of the data set, or the content of its ``dataset.json``.
 
     Raises:
@@ -203,9 +215,23 @@ def published_protocol(name: str, labels: LabelManager | Mapping[str, Any]) -> S
         },
         "umamba_endoscopy": {"measures": ("dice", "nsd"), "tolerance_mm": 2.0, "planar": "slab", "average": "cases"},
         "toothfairy3": {"measures": ("dice", "hd95_mm"), "convention": "challenge"},
+        "stsr2025": {"measures": ("dice", "nsd", "iou", "identification"), "tolerance_mm": STSR_TOLERANCE_MM},
     }
     _check_names("protocol", [name], tuple(settings))
     return SegmentationProtocol(labels, **settings[name])
+
+
+def protocol_for(
+    labels: LabelManager | Mapping[str, Any], published: str | None = None, **settings: Any
+) -> SegmentationProtocol:
+    """A published protocol by its name, or one of the given settings.
+
+    Args:
+        labels: labels of the data set, or the content of its ``dataset.json``.
+        published: name of :func:`published_protocol`, whose settings then count alone.
+        settings: arguments of :class:`SegmentationProtocol`.
+    """
+    return SegmentationProtocol(labels, **settings) if published is None else published_protocol(published, labels)
 
 
 def _structures(
