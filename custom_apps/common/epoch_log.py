@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class EpochLog:
         validator: engine whose metrics are columns.
         output_transform: what takes the loss out of the trainer's output. The log adds nothing up over processes: the
             loss should already be the mean of all, and the main process writes.
+        further: keys of the trainer's output that get columns ``train_<key>`` of their own, the mean over those
+            iterations that have them: parts of the loss, for example.
     """
 
     def __init__(
@@ -39,9 +41,12 @@ class EpochLog:
         path: str | Path,
         validator: Engine | None = None,
         output_transform: Callable[[Any], Any] = from_engine(["loss"], first=True),  # noqa: B008
+        further: Sequence[str] = (),
     ):
         self.path, self.validator, self.output_transform = Path(path), validator, output_transform
+        self.further = tuple(further)
         self._losses: list[float] = []
+        self._parts: dict[str, list[float]] = {}
         self._rate, self._started = math.nan, 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -52,11 +57,16 @@ class EpochLog:
 
     def _begin(self, engine: Engine) -> None:
         self._losses, self._started = [], time.monotonic()
+        self._parts = {key: [] for key in self.further}
         optimizer = getattr(engine, "optimizer", None)
         self._rate = optimizer.param_groups[0]["lr"] if optimizer is not None else math.nan
 
     def _add(self, engine: Engine) -> None:
         self._losses.append(float(self.output_transform(engine.state.output)))
+        for key, values in self._parts.items():
+            first = engine.state.output[0]
+            if key in first:
+                values.append(float(first[key]))
 
     def _write(self, engine: Engine) -> None:
         if not is_main_process():
@@ -64,7 +74,8 @@ class EpochLog:
         epoch = engine.state.epoch
         row = {
             "epoch": epoch,
-            "train_loss": sum(self._losses) / len(self._losses) if self._losses else math.nan,
+            "train_loss": _mean(self._losses),
+            **{f"train_{key}": _mean(values) for key, values in self._parts.items()},
             "lr": self._rate,
             "seconds": time.monotonic() - self._started,
         }
@@ -96,6 +107,10 @@ def read_epoch_log(path: str | Path) -> list[dict[str, str]]:
     except (OSError, KeyError, AttributeError, ValueError, csv.Error) as error:
         raise DataError(path, f"cannot be read ({error!r})", "a log of epochs") from error
     return rows
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
 
 
 def _cell(value: Any) -> str:

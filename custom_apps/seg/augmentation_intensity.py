@@ -97,16 +97,24 @@ class RandChannelContrastd(ChannelwiseTransform):
     Args:
         keys, prob: see :class:`ChannelwiseTransform`.
         factor: range of the factor.
+        keep_range: whether to clip.
     """
 
-    def __init__(self, keys: Sequence[str], prob: float = 0.15, factor: Sequence[float] = (0.75, 1.25)):
+    def __init__(
+        self,
+        keys: Sequence[str],
+        prob: float = 0.15,
+        factor: Sequence[float] = (0.75, 1.25),
+        keep_range: bool = True,
+    ):
         super().__init__(keys, prob)
-        self.factor = tuple(factor)
+        self.factor, self.keep_range = tuple(factor), keep_range
 
     def change(self, channel: torch.Tensor) -> torch.Tensor:
         """Changes the contrast of one channel."""
         mean, low, high = channel.mean(), channel.min(), channel.max()
-        return torch.clamp((channel - mean) * self.below_or_above(*self.factor) + mean, low, high)
+        stretched = (channel - mean) * self.below_or_above(*self.factor) + mean
+        return torch.clamp(stretched, low, high) if self.keep_range else stretched
 
 
 class RandChannelGammad(ChannelwiseTransform):

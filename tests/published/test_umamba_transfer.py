@@ -97,7 +97,7 @@ def test_clicks_and_position_codes_are_optional_on_both_sides():
 
 
 def test_another_network_is_refused():
-    with pytest.raises(CheckpointError, match="fit UMamba2: .* missing"):
+    with pytest.raises(CheckpointError, match=r"fit UMamba2: .* missing"):
         transfer(network(0, bottleneck="none").state_dict(), network(1))
     with pytest.raises(CheckpointError, match="unexpected"):
         transfer(network(0).state_dict(), network(1, bottleneck="none"))
