@@ -1,11 +1,13 @@
-"""The operators without loops over time, for exporters that know only plain tensor operations (ONNX).
+"""The operators for exporters that know only plain tensor operations (ONNX).
 
-A linear recurrence is computed by doubling: after k rounds every position holds what the last 2^k steps gave it. The
-graph has a few nodes a round, log2(L) rounds. Two limits: L is fixed at export (the batch may vary), and selective_scan
-holds several tensors of size (B, L, D, N). Backend ``reference`` runs this form while a model is exported.
+The recurrence over time becomes one loop in the exported graph: ``scan`` of PyTorch's control flow, which ONNX has as
+its operator ``Scan``. The graph does not grow with L, and L may vary. selective_scan loops over steps, ssd_scan over
+chunks of them, with matrix products inside a chunk. Backend ``reference`` runs this form while a model is exported.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -30,29 +32,25 @@ def selective_scan(
     reverse: bool = False,
     initial_state: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Selective scan by doubling."""
-    dtype, groups = state_dtype(u.dtype), B.shape[1]
-    rows, step_size = (x.to(dtype).transpose(1, 2) for x in (u, delta))
+    """Selective scan, one step of time after the other."""
+    dtype, groups, states = state_dtype(u.dtype), B.shape[1], A.shape[1]
+    rows, step_size = (x.to(dtype).permute(2, 0, 1) for x in (u, delta))
     step_size = step_size if delta_bias is None else step_size + delta_bias.to(dtype)
     step_size = F.softplus(step_size) if delta_softplus else step_size
-    B, C = (x.to(dtype).permute(0, 3, 1, 2).unsqueeze(3) for x in (B, C))
+    # Channels as groups and channels of a group: (B, G, D / G, N) is the state, one time step of B and C fits it.
+    by_time = [x.unflatten(2, (groups, -1)) for x in (step_size, step_size * rows)]
+    by_time += [x.to(dtype).permute(3, 0, 1, 2) for x in (B, C)]
+    shape = (u.shape[0], groups, -1, states)
+    if initial_state is None:
+        state = rows.new_zeros(u.shape[0], groups, u.shape[1] // groups, states)
+    else:
+        state = initial_state.to(dtype).reshape(shape)
+    state, y = _over_time(_selective_step, state, by_time, (A.to(dtype).reshape(shape[1:]),), reverse)
 
-    decay = torch.exp(step_size.unsqueeze(-1) * A.to(dtype))
-    gain = (step_size * rows).unflatten(2, (groups, -1)).unsqueeze(-1) * B
-    gain = gain.flatten(2, 3)
-    if initial_state is not None:
-        # What the state gives the first step is one more gain there.
-        first = -1 if reverse else 0
-        carried = (decay[:, first] * initial_state.to(dtype)).unsqueeze(1)
-        rest = torch.zeros_like(gain[:, 1:])
-        gain = gain + torch.cat((rest, carried) if reverse else (carried, rest), dim=1)
-    states = _recur(decay, gain, reverse).unflatten(2, (groups, -1))
-    y = (states * C).sum(-1).flatten(2)
-
-    y = y if D is None else y + D.to(dtype) * rows
-    y = y.transpose(1, 2)
+    y = y.flatten(2)
+    y = (y if D is None else y + D.to(dtype) * rows).permute(1, 2, 0)
     y = (y if z is None else y * F.silu(z.to(dtype))).to(u.dtype)
-    return (y, states[:, 0 if reverse else -1].flatten(1, 2)) if return_last_state else y
+    return (y, state.flatten(1, 2)) if return_last_state else y
 
 
 def ssd_scan(
@@ -70,16 +68,18 @@ def ssd_scan(
     return_final_states: bool = False,
     reverse: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """SSD scan in chunks as matrix products, by doubling from chunk to chunk."""
+    """SSD scan in chunks as matrix products, one chunk after the other."""
     dtype, length, heads = state_dtype(x.dtype), x.shape[1], x.shape[2]
-    steps = min(_CHUNK, length)
+    # A length that may vary gets an empty chunk more than it needs: the exporter takes a number that can be 1 for 1.
+    steps = min(_CHUNK, length) if isinstance(length, int) else _CHUNK
+    chunks = (length + steps - 1) // steps + (not isinstance(length, int))
     dt = dt.to(dtype) if dt_bias is None else dt.to(dtype) + dt_bias.to(dtype)
     dt = F.softplus(dt) if dt_softplus else dt
 
     def chunked(v: Tensor) -> Tensor:
-        """(B, L, H, ...) as (B, M, H, Q, ...), zeros behind the end."""
-        v = F.pad(v, (0, 0) * (v.dim() - 2) + (0, -length % steps))
-        return v.unflatten(1, (-1, steps)).transpose(2, 3)
+        """(B, L, H, ...) as (M, B, H, Q, ...), zeros behind the end."""
+        v = F.pad(v, (0, 0) * (v.dim() - 2) + (0, chunks * steps - length))
+        return v.reshape(v.shape[0], chunks, steps, *v.shape[2:]).transpose(2, 3).transpose(0, 1)
 
     B, C = (chunked(v.to(dtype).repeat_interleave(heads // v.shape[2], dim=2)) for v in (B, C))
     dt_x = chunked(dt.unsqueeze(-1) * x.to(dtype))
@@ -96,23 +96,16 @@ def ssd_scan(
     gain = torch.matmul((to_end * dt_x).mT, B)
     leaving = whole.to(dtype).exp().unsqueeze(-1)
     if initial_states is None:
-        initial = torch.zeros_like(gain[:, 0])
+        state = x.new_zeros(x.shape[0], heads, x.shape[3], B.shape[-1], dtype=dtype)
     else:
-        initial = initial_states.to(dtype)
-    # The initial state is the gain of one more chunk, before all others.
-    outside = torch.zeros_like(leaving[:, :1]), initial.unsqueeze(1)
-    decay, gain = (
-        torch.cat((inside, more) if reverse else (more, inside), dim=1)
-        for more, inside in zip(outside, (leaving, gain), strict=True)
-    )
-    states = _recur(decay, gain, reverse)
-    entering, final = (states[:, 1:], states[:, 0]) if reverse else (states[:, :-1], states[:, -1])
-    y = torch.matmul(torch.matmul(C, B.mT) * between, dt_x) + from_start * torch.matmul(C, entering.mT)
+        state = initial_states.to(dtype)
+    state, outside = _over_time(_chunk_step, state, [leaving, gain, from_start * C], (), reverse)
+    y = torch.matmul(torch.matmul(C, B.mT) * between, dt_x) + outside
 
-    y = y.transpose(2, 3).flatten(1, 2)[:, :length]
+    y = y.transpose(0, 1).transpose(2, 3).flatten(1, 2)[:, :length]
     y = y if D is None else y + D.to(dtype).reshape(heads, -1) * x.to(dtype)
     y = (y if z is None else y * F.silu(z.to(dtype))).to(x.dtype)
-    return (y, final) if return_final_states else y
+    return (y, state) if return_final_states else y
 
 
 def causal_conv1d(
@@ -126,14 +119,34 @@ def causal_conv1d(
     return (y if activation is None else F.silu(y)).to(x.dtype)
 
 
-def _recur(decay: Tensor, gain: Tensor, reverse: bool) -> Tensor:
-    """``h[t] = decay[t] h[t - 1] + gain[t]`` along dimension 1, from zero."""
-    reach, length = 1, gain.shape[1]
-    while reach < length:
-        # Padded in front and cut behind: the value `reach` steps earlier, zero where there is none.
-        shift = (0, 0) * (gain.dim() - 2) + ((-reach, reach) if reverse else (reach, -reach))
-        gain = gain + decay * F.pad(gain, shift)
-        reach *= 2
-        if reach < length:
-            decay = decay * F.pad(decay, shift)
-    return gain
+def _selective_step(state: Tensor, delta: Tensor, gain: Tensor, B: Tensor, C: Tensor, A: Tensor) -> list[Tensor]:
+    """One step of the selective scan: the next state and what C reads from it."""
+    state = torch.exp(delta.unsqueeze(-1) * A) * state + gain.unsqueeze(-1) * B.unsqueeze(2)
+    return [state, (state * C.unsqueeze(2)).sum(-1)]
+
+
+def _chunk_step(state: Tensor, leaving: Tensor, gain: Tensor, C: Tensor) -> list[Tensor]:
+    """One chunk of the SSD scan: the state behind it, and what C reads from the state before it."""
+    return [leaving * state + gain, torch.matmul(C, state.mT)]
+
+
+def _over_time(
+    step: Callable, state: Tensor, by_time: Sequence[Tensor], constants: tuple[Tensor, ...], reverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Runs ``step`` along the first axis of ``by_time``: the last state, and what each step gave, stacked."""
+    by_time = [x.flip(0) for x in by_time] if reverse else list(by_time)
+    if torch.compiler.is_exporting():
+        from torch._higher_order_ops.scan import scan_op
+
+        if torch.onnx.is_in_onnx_export():
+            # One of its passes runs the graph once more and does not get through the loop's backward pass.
+            state, *by_time = (x.detach() for x in (state, *by_time))
+            constants = tuple(x.detach() for x in constants)
+        state, given = scan_op(step, [state], by_time, constants)
+    else:
+        steps = []
+        for now in zip(*(x.unbind() for x in by_time), strict=True):
+            state, y = step(state, *now, *constants)
+            steps.append(y)
+        given = torch.stack(steps)
+    return state, given.flip(0) if reverse else given
