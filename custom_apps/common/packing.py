@@ -14,7 +14,6 @@ from custom_apps.common.large_files import read_large_files
 from custom_apps.common.partial_file import partial_file
 
 PACKAGES = ("custom_networks", "custom_apps")
-SOURCES = (".py", ".cpp", ".h")
 RELEASED = ("LICENSE", "large_files.yml", "configs", "docs")
 LARGEST_BYTES = 25 * 2**20
 """Largest file that the model zoo keeps in a bundle; larger ones are named in ``large_files.yml``."""
@@ -47,7 +46,7 @@ def pack(bundle: str | Path, output_dir: str | Path, models: bool = False) -> tu
     for package in PACKAGES:
         root = Path(__file__).parents[2] / package
         for file in root.rglob("*"):
-            if file.suffix in SOURCES:
+            if file.is_file() and "__pycache__" not in file.parts and not _is_left_over(file):
                 content[f"{package}/{file.relative_to(root).as_posix()}"] = file.read_bytes()
     target = Path(output_dir) / f"{metadata['name']}_v{metadata['version']}.zip"
     with partial_file(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
