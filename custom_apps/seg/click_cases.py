@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
+from monai.utils import MetaKeys
 
 from custom_apps.common.errors import DataError
 from custom_apps.seg.case_loading import CASE, IMAGE_PATH, PROPERTIES
@@ -169,8 +170,10 @@ class PaintClicksd(MapTransform):
             volume = array[0].transpose(2, 1, 0) if turned else array[0]
             paint_crosses(volume, clicks)
             painted = torch.from_numpy(array).to(labels.device)
-            keeps = isinstance(labels, MetaTensor)
-            result[key] = MetaTensor(painted, affine=labels.affine, meta=labels.meta) if keeps else painted
+            if isinstance(labels, MetaTensor):
+                meta = {name: value for name, value in labels.meta.items() if name != MetaKeys.AFFINE}
+                painted = MetaTensor(painted, affine=labels.affine, meta=meta)
+            result[key] = painted
         return result
 
 

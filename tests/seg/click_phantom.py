@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from custom_apps.seg.model_folder import ModelFolder
+from custom_apps.seg.network import with_network
 from tests.seg.model_phantom import model
 
 
 def click_model(folder=".", **options) -> ModelFolder:
     """The phantom's model, with a network of the kind that takes clicks."""
     plain = model(folder, **options)
-    configuration = replace(plain.configuration, network_arguments={"bottleneck": "mamba2_cross_click2"})
+    configuration = replace(plain.configuration, residual_encoder=True)
+    configuration = with_network(configuration, "UMamba2", mixer="mamba2_cross_click2")
     return replace(plain, configuration=configuration)
 
 
