@@ -22,7 +22,7 @@ from custom_apps.seg.import_layouts import (
     SourceDataset,
     read_layout,
 )
-from custom_apps.seg.label_maps import LabelMap, open_label_map
+from custom_apps.seg.label_maps import LABEL_MAPS, LabelMap, open_label_map
 from custom_apps.seg.labels import LabelManager
 from custom_apps.seg.volume_io import read_segmentation, write_segmentation
 
@@ -67,7 +67,7 @@ def import_dataset(
         raise DataError(output, "already there and not overwritten", "a folder that does not exist, or is empty")
     source = read_layout(raw_dir)
     mapping = open_label_map(label_map) if label_map is not None else declared_label_map(source)
-    LabelManager.from_dataset_json({"labels": mapping.labels}, f"label map {mapping.name}")
+    _require_trainable(mapping, source, label_map)
     problems: list[Problem] = []
     with _folder_in_the_making(output, problems) as folder:
 
@@ -97,6 +97,17 @@ def declared_label_map(source: SourceDataset) -> LabelMap:
         )
     except ValueError as error:
         raise DataError(source.root / "dataset.json", str(error), "one name for each id") from error
+
+
+def _require_trainable(mapping: LabelMap, source: SourceDataset, label_map: str | Path | None) -> None:
+    try:
+        LabelManager(mapping.labels)
+    except ValueError as error:
+        if label_map is not None:
+            raise DataError(label_map, str(error), "a label map for training") from error
+        problem = f"its labels are not{str(error).partition(', expected')[2]}, which training needs"
+        expected = f"a label map: a JSON file, or for ToothFairy3 one of {', '.join(LABEL_MAPS)}"
+        raise DataError(source.root / "dataset.json", problem, expected) from error
 
 
 @contextmanager
