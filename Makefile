@@ -6,6 +6,8 @@ PY := $(VENV)/bin/python
 BUNDLE ?= all
 BUNDLES := $(notdir $(patsubst %/configs/metadata.json,%,$(wildcard bundles/*/configs/metadata.json)))
 DEMO_DIR ?= demo_output
+# Another demonstration of one bundle, for example: make demo BUNDLE=umamba_seg RECIPE=interactive
+RECIPE ?=
 
 # glibc returns every large tensor to the system and faults it in again; keeping the memory is up to twice as fast on
 # CPU. Threads that wait asleep, not spinning, leave a shared machine to others.
@@ -32,7 +34,7 @@ demo: setup
 ifeq ($(BUNDLE),all)
 	@set -e; for bundle in $(BUNDLES); do $(MAKE) --no-print-directory demo BUNDLE=$$bundle; done
 else
-	@$(PY) -m custom_apps demo $(BUNDLE) --output $(DEMO_DIR)/$(BUNDLE)
+	@$(PY) -m custom_apps demo $(BUNDLE) --output $(DEMO_DIR)/$(BUNDLE)$(RECIPE:%=_%) $(RECIPE:%=--recipe %)
 endif
 
 test: $(VENV)/triton

@@ -227,13 +227,16 @@ def pack(arguments: argparse.Namespace) -> int:
 
 def demo(arguments: argparse.Namespace) -> int:
     """Runs a bundle on phantom data, printing every command so that it can be repeated by hand."""
-    room = ROOMS[arguments.bundle]
-    for command in imported(room.demo)(Path("bundles") / room.bundle, Path(arguments.output)):
+    room, recipe = ROOMS[arguments.bundle], arguments.recipe
+    if recipe is not None and recipe not in room.recipes:
+        raise SystemExit(f"{room.bundle} has the recipes {', '.join(room.recipes) or 'none'}, not {recipe!r}")
+    commands, summary = (room.demo, room.demo_summary) if recipe is None else room.recipes[recipe]
+    for command in imported(commands)(Path("bundles") / room.bundle, Path(arguments.output)):
         print("\n$ " + shlex.join(["python", *command]), flush=True)
         code = subprocess.run([sys.executable, *command], check=False).returncode
         if code:
             return code
-    print("\n" + imported(room.demo_summary)(Path(arguments.output)))
+    print("\n" + imported(summary)(Path(arguments.output)))
     return 0
 
 
@@ -306,6 +309,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = add(demo)
     command.add_argument("--output", required=True, help="folder for data, models and figures")
+    command.add_argument("--recipe", help="a demonstration other than the bundle's usual one, such as interactive")
     return top
 
 

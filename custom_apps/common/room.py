@@ -30,6 +30,7 @@ class Room:
             checkpoint as the bundle's model files; None writes ``model.pt`` alone.
         demo: function ``(bundle folder, output folder) -> list of argument lists of python``.
         demo_summary: function ``(output folder) -> text`` about what came out.
+        recipes: further demonstrations by name, each the two functions as in ``demo`` and ``demo_summary``.
     """
 
     bundle: str
@@ -41,3 +42,4 @@ class Room:
     install_converted: str | None = None
     demo: str | None = None
     demo_summary: str | None = None
+    recipes: dict[str, tuple[str, str]] = field(default_factory=dict)

@@ -9,6 +9,7 @@ ROOM = Room(
     phantoms={
         "ct": "custom_apps.seg.phantom_ct:write_ct_phantom",
         "cells": "custom_apps.seg.phantom_cells:write_cell_phantom",
+        "clicks": "custom_apps.seg.phantom_clicks:write_click_phantom",
         "cbct": "custom_apps.seg.phantom_cbct:write_cbct_phantom",
         "toothfairy3": "custom_apps.seg.phantom_cbct:write_toothfairy3_phantom",
         "stsr": "custom_apps.seg.phantom_cbct:write_stsr_phantom",
@@ -18,4 +19,10 @@ ROOM = Room(
     install_converted="custom_apps.seg.model_folder:install_published",
     demo="custom_apps.seg.demo:demo_commands",
     demo_summary="custom_apps.seg.demo:demo_summary",
+    recipes={
+        "interactive": (
+            "custom_apps.seg.demo_interactive:demo_commands",
+            "custom_apps.seg.demo_interactive:demo_summary",
+        ),
+    },
 )
