@@ -2,7 +2,7 @@
 
 Every command in a fenced block is checked against what it calls; one that cannot be checked fails. Cheap ones (`RUN`,
 and the prediction of ``umamba_seg``) are also run word for word on phantom data, with placeholders (DATASET, OUT, ...)
-filled in and, where they would take long, sizes appended (`SMALLER`). The others train or predict at the published size:
+filled in and, where they would take long, sizes appended (`SMALLER`). The others train or predict at published sizes:
 the tests of each bundle run their configurations with small networks.
 """
 
@@ -36,7 +36,7 @@ from tests.bundles.documented_commands import DOCUMENTS, Command, blocks, check,
 
 RUN = ("check", "phantom", "prepare", "convert")
 SMALLER = {
-    "phantom": ("--cases", "2", "--test-cases", "1"),
+    "phantom": ("--cases", "4", "--test-cases", "1"),
     "prepare brain_idh_ssm_mae": ("--size", "40", "--spacing-mm", "8"),
 }
 CARDS = [document for document in DOCUMENTS if document.parts[-2] == "docs"]

@@ -1,0 +1,156 @@
+"""What MONAI's model zoo, MONAI Label and the Deploy App SDK ask of a bundle, read from its files."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+
+import pytest
+import torch
+from monai.bundle import ConfigParser, create_workflow
+from monai.transforms import Compose
+
+import custom_networks
+from custom_apps.common.packing import LARGEST_BYTES
+from tests.bundles.bundle_cli import ROOT
+from tests.bundles.conftest import BUNDLES
+
+pytestmark = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+
+HEADINGS = ("Model overview", "Data", "Training", "Evaluation", "Prediction", "References")
+# The zoo's own properties of metadata, and those that nearly all of its bundles give.
+FIELDS = {
+    *("schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "name", "task"),
+    *("description", "authors", "copyright", "network_data_format", "required_packages_version", "supported_apps"),
+    *("data_type", "data_source", "image_classes", "references", "intended_use", "eval_metrics"),
+}
+# What the consumers look up in inference configurations.
+INFERENCE_IDS = {
+    *("bundle_root", "device", "dataset_dir", "dataset", "evaluator", "network_def", "network", "inferer"),
+    *("preprocessing", "postprocessing", "handlers"),
+}
+TASKS = ("inference", "inference_classification", "inference_segmentation", "inference_reconstruction")
+
+
+def read(bundle, *names) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config([str(bundle / "configs" / f"{name}.yaml") for name in names])
+    parser["bundle_root"] = str(bundle)
+    return parser
+
+
+def metadata(bundle) -> dict:
+    return json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+
+
+def released(bundle):
+    return [path for part in ("configs", "docs") for path in (bundle / part).rglob("*") if path.is_file()]
+
+
+def test_files(bundle):
+    assert (bundle / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert "_v" not in bundle.name
+    for path in released(bundle):
+        assert path.suffix in (".yaml", ".json", ".conf", ".md", ".txt"), path
+        assert path.stat().st_size < LARGEST_BYTES / 100, path
+        assert not path.is_symlink(), path
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"/(home|root|Users|work|tmp)/\w", text), path
+        if path.suffix == ".yaml":
+            assert text.isascii(), path
+    names = {path.name for path in released(bundle)}
+    assert {"train.yaml", "evaluate.yaml", "inference.yaml", "multi_gpu.yaml", "tracking.yaml"} <= names
+
+
+def test_model_card_has_the_usual_sections(bundle):
+    text = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert [heading for heading in headings if heading in HEADINGS] == list(HEADINGS)
+    assert text.startswith(f"# {bundle.name}\n")
+    assert "License: Apache-2.0" in text
+
+
+def test_metadata_agree_with_versions_and_lock(bundle):
+    content = metadata(bundle)
+    assert content.keys() >= FIELDS
+    assert "optional_packages_version" not in content, "MONAI lets it replace the required packages"
+    newest = max(content["changelog"], key=lambda version: tuple(int(part) for part in version.split(".")))
+    assert content["version"] == newest
+    # MONAI compares versions as text.
+    assert re.fullmatch(r"\d\.\d\.\d", content["version"])
+    assert f"## {custom_networks.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    lock = {name.lower(): version for name, _, version in (line.partition("==") for line in lines)}
+    packages = {
+        "monai": content["monai_version"],
+        "torch": content["pytorch_version"],
+        "numpy": content["numpy_version"],
+    }
+    for name, version in (packages | content["required_packages_version"]).items():
+        assert lock[name.lower()] == version, name
+
+
+def test_first_input_and_output_are_described(bundle):
+    formats = metadata(bundle)["network_data_format"]
+    assert next(iter(formats["inputs"])) == "image"
+    assert next(iter(formats["outputs"])) == "pred"
+    for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):
+        assert sorted(tensor["channel_def"], key=int) == [str(i) for i in range(tensor["num_channels"])]
+
+
+def test_logging_configuration_is_literal(bundle):
+    parser = configparser.RawConfigParser()
+    parser.read(bundle / "configs" / "logging.conf")
+    for section in parser.sections():
+        if section.startswith("handler_"):
+            assert parser[section]["class"] in ("StreamHandler", "FileHandler")
+            assert parser[section]["args"] in ("(sys.stdout,)", "(sys.stderr,)")
+
+
+def test_code_is_named_by_target_and_found_first(bundle):
+    """An ``import`` of ours would run before the bundle is on the path."""
+    for path in sorted((bundle / "configs").glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\$\s*(import|from)\s+custom_", text), path
+        content = ConfigParser.load_config_file(str(path))
+        for name in ("initialize", "initialize_distributed"):
+            if name in content:
+                assert content[name][0] == "@bundle_on_path", path
+
+
+def test_handlers_are_lists_that_tools_can_walk(bundle):
+    parser = read(bundle, "train")
+    for name in ("train::handlers", "validate::handlers"):
+        assert isinstance(parser[name], list)
+        for handler in parser[name]:
+            # Shared handlers stand at the top level.
+            handler = parser[handler[1:]] if isinstance(handler, str) else handler
+            assert "_target_" in handler, name
+    assert isinstance(read(bundle, "inference")["handlers"], list)
+
+
+def test_inference_has_what_label_and_deploy_look_up(bundle):
+    """Both build these items alone, without ``initialize``, and take the chains apart."""
+    present = [name for name in TASKS[1:] if (bundle / "configs" / f"{name}.yaml").is_file()]
+    for names in (("inference",), *(("inference", name) for name in present)):
+        parser = read(bundle, *names)
+        assert not [name for name in INFERENCE_IDS if name not in parser], names
+        for name in ("preprocessing", "postprocessing"):
+            assert isinstance(parser.get_parsed_content(name), Compose), (names, name)
+        assert callable(parser.get_parsed_content("inferer"))
+
+
+def test_inference_workflow_is_made_without_data_or_weights(bundle, tmp_path):
+    """Tools open a bundle to look at it before there is anything to predict."""
+    workflow = create_workflow(
+        "ConfigWorkflow",
+        config_file=str(bundle / "configs" / "inference.yaml"),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="infer",
+        bundle_root=str(bundle),
+        dataset_dir=str(tmp_path),
+    )
+    assert workflow.version == metadata(bundle)["version"]
+    assert isinstance(workflow.network_def, torch.nn.Module)
