@@ -75,3 +75,12 @@ def test_a_file_that_is_no_log(tmp_path, content):
         assert read_epoch_log(path) == []
     with pytest.raises(DataError, match="missing"):
         read_epoch_log(tmp_path / "missing.csv")
+
+
+def test_parts_of_the_loss_have_columns_and_iterations_without_a_part_do_not_count(tmp_path):
+    outputs = [{"loss": 1.0, "labeled_loss": 1.0}, {"loss": 3.0, "other_loss": 3.0}, {"loss": 5.0, "labeled_loss": 5.0}]
+    engine = Engine(lambda _, output: [output])
+    EpochLog(tmp_path / "metrics.csv", further=["labeled_loss", "other_loss", "absent_loss"]).attach(engine)
+    engine.run(outputs, max_epochs=1)
+    row = read_epoch_log(tmp_path / "metrics.csv")[0]
+    assert [row[f"train_{key}"] for key in ("loss", "labeled_loss", "other_loss", "absent_loss")] == ["3", "3", "3", ""]
