@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
 
-from custom_apps.common.distributed import is_main_process, without_ddp
+from custom_apps.common.example_figures import ExampleFigures
 from custom_apps.common.figures import figure
 
 if TYPE_CHECKING:
@@ -42,14 +41,14 @@ class Restoration:
 
 
 @torch.no_grad()
-def restore(network: nn.Module, item: Mapping[str, Any]) -> Restoration:
+def restore(network: nn.Module, item: Mapping[str, Any], device: torch.device | None = None) -> Restoration:
     """Restores one patch.
 
     Args:
         network: in evaluation mode; may return a list, highest resolution first.
         item: ``image`` disrupted and ``target`` clean, (C, *S), and ``case``.
+        device: where the network is, the CPU when None.
     """
-    device = next(network.parameters()).device
     output = network(item["image"][None].to(device))
     restored = (output[0] if isinstance(output, list) else output)[0].float().cpu()
     clean, disrupted = item["target"], item["image"]
@@ -84,33 +83,18 @@ def draw_restorations(patches: Sequence[Restoration], path: str | Path) -> None:
                 axes.set_title(title, fontsize=8, fontweight="normal")
 
 
-class RestorationFigures:
+class RestorationFigures(ExampleFigures):
     """Handler that draws what a network restores of a few patches, on rank 0.
 
     Args:
-        path: the figure, replaced each time.
-        network: the autoencoder, DistributedDataParallel or not.
-        dataset: patches with ``image``, ``target`` and ``case``, the same whenever they are asked for.
-        images: number of patches, spread evenly over the data set.
-        every: epochs between drawings; the end of the run counts too.
+        path, network, dataset, examples, every: of :class:`~custom_apps.common.example_figures.ExampleFigures`;
+            patches have ``image``, ``target`` and ``case`` and are the same whenever they are asked for.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module, dataset: Any, images: int = 4, every: int = 1):
-        self.path, self.network, self.dataset = Path(path), network, dataset
-        self.images, self.every = images, every
+    def example(self, network: nn.Module, item: Mapping[str, Any], device: torch.device) -> Restoration:
+        """A patch and what is restored of it."""
+        return restore(network, item, device)
 
-    def attach(self, engine: Engine) -> None:
-        """Registers the handler on a trainer."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.every) | Events.COMPLETED, self)
-
-    def __call__(self, _engine: Engine) -> None:
-        """Draws the figure."""
-        if not is_main_process():
-            return
-        network = without_ddp(self.network)
-        training = network.training
-        network.eval()
-        places = np.unique(np.linspace(0, len(self.dataset) - 1, self.images).astype(int)).tolist()
-        patches = [restore(network, self.dataset[place]) for place in places]
-        network.train(training)
-        draw_restorations(patches, self.path)
+    def draw(self, examples: Sequence[Restoration]) -> None:
+        """Draws all patches."""
+        draw_restorations(examples, self.path)

@@ -48,7 +48,7 @@ def test_figure_of_volumes_and_slices(tmp_path):
     assert found.clean.shape == found.restored.shape == (8, 9)
     assert found.error_before == pytest.approx(float((item["image"] - item["target"]).abs().mean()))
     path = tmp_path / "restorations.png"
-    RestorationFigures(path, network.train(), [item] * 3, images=2)(None)
+    RestorationFigures(path, network.train(), [item] * 3, examples=2)(None)
     assert path.stat().st_size > 5000
     assert network.training
     plane = {"image": torch.rand(1, 8, 9), "target": torch.rand(1, 8, 9), "case": "slice"}
