@@ -8,14 +8,14 @@ import shutil
 
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser, create_workflow
 
 from custom_apps.brain.phantom import write_glioma_phantom
 from custom_apps.brain.prepare import prepare_dataset
 from custom_apps.echo.phantom import write_echonet_phantom
 from custom_apps.seg.phantom_ct import write_ct_phantom
 from custom_apps.thyroid.phantom import write_thyroid_phantom
-from tests.bundles.bundle_cli import ROOT, run
+from tests.bundles.bundle_cli import ROOT, run, run_alone
 
 BUNDLES = sorted(path.parent.parent for path in ROOT.glob("bundles/*/configs/metadata.json"))
 SCHEMA = ROOT / "schemas" / "bundle_metadata.json"
@@ -49,10 +49,10 @@ def test_metadata_is_valid_and_versioned(bundle, tmp_path):
     assert "metadata is verified with no error" in output
 
 
-def test_network_takes_and_gives_what_the_metadata_say(bundle):
-    command = ["-m", "monai.bundle", "verify_net_in_out", "network_def", "--meta_file"]
-    command += [str(bundle / "configs" / "metadata.json"), "--config_file", str(bundle / "configs" / "inference.yaml")]
-    assert "data shape of network is verified with no error" in run(command, cwd=bundle)
+def test_released_network_takes_and_gives_what_the_metadata_say(bundle, unpacked):
+    command = ["-m", "monai.bundle", "verify_net_in_out", "network_def", "--meta_file", "configs/metadata.json"]
+    output = run_alone([*command, "--config_file", "configs/inference.json"], cwd=unpacked / bundle.name)
+    assert "data shape of network is verified with no error" in output
 
 
 def test_output_shape_of_the_network(bundle):
@@ -121,20 +121,22 @@ def test_required_properties_are_complete(bundle, tmp_path):
     assert bundle.name in PHANTOMS, f"give {bundle.name} its phantom data here"
     of_training, of_inference = PHANTOMS[bundle.name](tmp_path)
     folders = {"bundle_root": bundle, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "eval"}
-    configs = {name: str(bundle / "configs" / f"{name}.yaml") for name in ("train", "demo", "inference")}
+    configs = {name: str(bundle / "configs" / f"{name}.yaml") for name in ("train", "demo", "evaluate", "inference")}
     plain = bundle.name == "umamba_seg"
+    of_evaluation = of_training | ({"part": "test", "ckpt_dir": bundle / "configs" / "phantom_model"} if plain else {})
     for kind, files, options in (
         ("train", ["train", "demo"], of_training),
+        ("train", ["train", "demo", "evaluate"], of_evaluation),
         ("infer", ["inference"] if plain else ["inference", "demo"], of_inference),
     ):
         values = {key: value if isinstance(value, int) else str(value) for key, value in (folders | options).items()}
-        workflow = ConfigWorkflow(
+        workflow = create_workflow(
+            "ConfigWorkflow",
             config_file=[configs[name] for name in files],
             meta_file=str(bundle / "configs" / "metadata.json"),
             logging_file=False,
             workflow_type=kind,
             **values,
         )
-        workflow.initialize()
         assert workflow.check_properties() == []
         workflow.finalize()
