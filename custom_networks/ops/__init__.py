@@ -11,7 +11,7 @@ operators on long sequences are up to twice as fast on a CPU.
 
 # Their operators are registered here, which builds nothing, so that exported programs load after this import alone.
 from custom_networks.ops import _native, _torch, _triton  # noqa: F401
-from custom_networks.ops.backend import backend_info, set_backend
+from custom_networks.ops.backend import backend_info, set_backend, using_backend
 from custom_networks.ops.bidirectional import bidirectional_selective_scan
 from custom_networks.ops.functional import causal_conv1d, selective_scan, ssd_scan
 from custom_networks.ops.mamba_inner import bidirectional_mamba_inner, mamba_inner
@@ -25,4 +25,5 @@ __all__ = [
     "selective_scan",
     "set_backend",
     "ssd_scan",
+    "using_backend",
 ]

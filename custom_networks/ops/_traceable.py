@@ -138,8 +138,8 @@ def _over_time(
     if torch.compiler.is_exporting():
         from torch._higher_order_ops.scan import scan_op
 
-        if torch.onnx.is_in_onnx_export():
-            # One of its passes runs the graph once more and does not get through the loop's backward pass.
+        if not torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
+            # A pass of the ONNX exporter runs the graph once more and does not get through the loop's backward pass.
             state, *by_time = (x.detach() for x in (state, *by_time))
             constants = tuple(x.detach() for x in constants)
         state, given = scan_op(step, [state], by_time, constants)

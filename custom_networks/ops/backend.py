@@ -14,7 +14,7 @@ A backend is a module that offers ``is_available() -> (bool, reason)`` and any o
 ``set_backend`` first.
 
 Export: ``torch.export`` sees one opaque node an operator, except with ``reference``, which then is written out in plain
-tensor operations; so is ``auto`` on the way to ONNX, whose exporter knows nothing else.
+tensor operations and loops; so is ``auto`` on the way to ONNX, whose exporter knows nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -82,6 +83,18 @@ def set_backend(name: str) -> None:
     if name != "auto":
         _require(name)
     _selected = name
+
+
+@contextmanager
+def using_backend(name: str) -> Iterator[None]:
+    """Chooses the backend of all operators for a ``with`` block; arguments and errors as of :func:`set_backend`."""
+    global _selected
+    before = _selected
+    set_backend(name)
+    try:
+        yield
+    finally:
+        _selected = before
 
 
 def backend_info() -> dict[str, object]:
