@@ -37,7 +37,8 @@ def run_folds(
         parts: ``train`` and ``evaluate``, or one of them.
         evaluation: configuration merged last to evaluate, a name or a path.
         tracking: settings of experiment tracking for the trainings, as of ``monai.bundle run``: a name in the bundle's
-            ``configs``, a path, or ``mlflow``. The evaluation uses ``<name>_evaluate`` where the bundle has it.
+            ``configs``, a path, or ``mlflow``. The evaluation uses ``<name>_evaluate`` where the bundle has it. The
+            settings may take the id ``run_group``, a name that all runs of this command share.
         **overrides: further ids of the configuration.
 
     Raises:
@@ -55,14 +56,15 @@ def run_folds(
     chosen = range(folds) if only is None else [only] if isinstance(only, int) else list(only)
     if lost := [fold for fold in chosen if fold not in range(folds)]:
         raise ValueError(f"there are {folds} folds, from 0 to {folds - 1}; not {lost}")
+    group = {"run_group": time.strftime("cross_validation-%Y%m%d-%H%M%S")} if tracking else {}
     training = [configuration(bundle, name) for name in ("train", *overlays)]
     runs = [
-        (f"fold {fold}", training, {"fold": int(fold), "tracking": _settings(bundle, tracking)})
+        (f"fold {fold}", training, {"fold": int(fold), "tracking": _settings(bundle, tracking)} | group)
         for fold in chosen
         if "train" in parts
     ]
     if "evaluate" in parts:
-        own = {"tracking": _settings(bundle, tracking, "_evaluate")}
+        own = {"tracking": _settings(bundle, tracking, "_evaluate")} | group
         runs.append(("all folds together", [*training, configuration(bundle, evaluation)], own))
     if not runs:
         raise ValueError("nothing to do: no fold to train and no evaluation")

@@ -20,6 +20,7 @@ from custom_apps.brain.phantom import write_glioma_phantom
 from custom_apps.brain.prepare import prepare_dataset
 from custom_apps.common.dicom_series import write_dicom_series
 from tests.bundles.bundle_cli import ROOT, bundle_command, run, start, torchrun_command
+from tests.common.mlflow_server import mlflow_server
 
 BUNDLE = ROOT / "bundles" / "brain_idh_ssm_mae"
 SPACING_MM = 8.0
@@ -236,12 +237,23 @@ def test_prediction_from_dicom_is_that_from_nifti(trained, raw, tmp_path):
     assert found["dicom"] == pytest.approx(found["nifti"], abs=1e-5)
 
 
-def test_two_processes_train_and_score_as_one(data, tmp_path):
-    folders = {"alone": tmp_path / "alone", "together": tmp_path / "together"}
+@pytest.fixture(scope="module")
+def tracked(data, tmp_path_factory):
+    """Both folds and their evaluation by two processes, tracked by a server: the folder, and a client of the server."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("together")
+    options = places(folder, data) | SMALL | {"epochs": 2, "drop_path": 0.0, "resamples": 50}
+    with mlflow_server(tmp_path_factory.mktemp("server")) as (address, _):
+        command = folds_command(**options, overlays="multi_gpu", tracking="tracking", tracking_uri=address)
+        run(torchrun_command(2, command))
+        yield folder, MlflowClient(address)
+
+
+def test_two_processes_train_and_score_as_one(data, tracked, tmp_path):
+    folders = {"alone": tmp_path / "alone", "together": tracked[0]}
     options = SMALL | {"epochs": 2, "drop_path": 0.0, "resamples": 50}
     run(folds_command(**places(folders["alone"], data), **options | {"batch_size": 4}))
-    command = folds_command(**places(folders["together"], data), **options, overlays="multi_gpu")
-    run(torchrun_command(2, command))
     for fold in range(2):
         one, two = (rows_of(folder / "eval" / f"fold_{fold}" / "metrics.csv") for folder in folders.values())
         for ours, theirs in zip(one, two, strict=True):
@@ -276,17 +288,24 @@ def test_published_pretraining_and_the_transformer_baseline(data, tmp_path):
     assert "class_token" in weights_of(tmp_path / "vit" / "fold_0" / "model.pt")
 
 
-def test_mlflow_keeps_a_run_of_each_fold_and_of_the_evaluation(data, tmp_path):
-    from mlflow import MlflowClient
-
-    options = places(tmp_path, data) | SMALL | {"epochs": 1, "resamples": 50, "tracking": "tracking"}
-    run(folds_command(**options))
-    client = MlflowClient(f"sqlite:///{tmp_path}/eval/mlruns.db")
+def test_a_server_keeps_one_run_with_a_part_for_each_fold(tracked):
+    folder, client = tracked
     runs = client.search_runs([client.get_experiment_by_name("brain_idh_ssm_mae").experiment_id])
+    # Each of the two processes would make runs of its own if it logged.
     found = {found.info.run_name.split("-")[0]: found for found in runs}
-    assert set(found) == {"fold_0", "fold_1", "evaluation"}
+    assert sorted(found) == sorted(each.info.run_name.split("-")[0] for each in runs)
+    assert set(found) == {"fold_0", "fold_1", "cross_validation"}
     assert all(each.info.status == "FINISHED" for each in runs)
-    assert found["fold_1"].data.params["fold"] == "1"
-    assert "auroc_fold_mean" in found["evaluation"].data.metrics
-    files = {item.path for item in client.list_artifacts(found["fold_0"].info.run_id)}
-    assert {"training_curves.png", "metrics.csv", "model.pt"} <= files
+    whole = found["cross_validation"]
+    assert "auroc_fold_mean" in whole.data.metrics
+    for number in range(2):
+        part = found[f"fold_{number}"]
+        assert part.data.tags["mlflow.parentRunId"] == whole.info.run_id
+        assert part.data.params["fold"] == str(number)
+        assert "cores" in part.data.tags["machine"]
+        logged = [point.value for point in client.get_metric_history(part.info.run_id, "auroc")]
+        rows = rows_of(folder / "eval" / f"fold_{number}" / "metrics.csv")
+        assert logged == pytest.approx([float(row["val_auroc"]) for row in rows], abs=1e-6)
+        files = {item.path for item in client.list_artifacts(part.info.run_id)}
+        assert {"training_curves.png", "metrics.csv", "model.pt"} <= files
+        assert any(path.startswith("config_") for path in files)
