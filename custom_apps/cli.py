@@ -20,6 +20,7 @@ from typing import Any
 
 from custom_apps.brain.room import ROOM as BRAIN
 from custom_apps.common.errors import DataError
+from custom_apps.common.predict_arguments import add_prediction_arguments
 from custom_apps.common.room import Room, imported
 from custom_apps.echo.room import ROOM as ECHO
 from custom_apps.seg.room import ROOM as SEG
@@ -200,6 +201,13 @@ def audit(arguments: argparse.Namespace) -> int:
     return print_audit(audit(arguments.path), arguments.path, as_json=arguments.json, quiet=arguments.quiet)
 
 
+def predict(arguments: argparse.Namespace) -> int:
+    """Predicts your own files with a trained model: runs the bundle's inference.yaml from any folder."""
+    from custom_apps.common.predict_command import run_prediction
+
+    return run_prediction(ROOMS[arguments.bundle], arguments)
+
+
 def folds(arguments: argparse.Namespace) -> int:
     """Trains all folds of a cross-validation and evaluates them together; more options as of 'monai.bundle run'."""
     import fire
@@ -293,6 +301,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="what the file does not tell: network=NAME, or an argument of the network",
     )
+
+    add_prediction_arguments(add(predict))
 
     command = add(folds)
     command.add_argument(

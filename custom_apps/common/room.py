@@ -28,6 +28,8 @@ class Room:
         check: function ``(folder) -> list of problems``.
         install_converted: function ``(network, checkpoint content, folder) -> files`` that writes a converted
             checkpoint as the bundle's model files; None writes ``model.pt`` alone.
+        dicom_masks: function ``(parser of an inference, item predicted, output folder, folder of a series or None)``
+            that gives a :class:`custom_apps.common.dicom_segmentation.DicomMask`, or None for no mask of DICOM files.
         demo: function ``(bundle folder, output folder) -> list of argument lists of python``.
         demo_summary: function ``(output folder) -> text`` about what came out.
         recipes: further demonstrations by name, each the two functions as in ``demo`` and ``demo_summary``.
@@ -40,6 +42,7 @@ class Room:
     prepare: str | None = None
     check: str | None = None
     install_converted: str | None = None
+    dicom_masks: str | None = None
     demo: str | None = None
     demo_summary: str | None = None
     recipes: dict[str, tuple[str, str]] = field(default_factory=dict)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from custom_apps.common.errors import DataError
 from custom_apps.common.prediction_items import without_earlier
+from custom_apps.seg.input_cases import input_cases
 from custom_apps.seg.raw_dataset import Case, RawDataset
+from custom_apps.seg.volume_io import file_ending
 
 CaseItem = dict[str, str | list[str]]
 
@@ -54,7 +56,8 @@ def cases_to_predict(
     """Cases of a folder of images, for prediction.
 
     Args:
-        images_dir: images named ``{case}_{channel:04d}{ending}``, or a data set whose ``imagesTs`` are meant.
+        images_dir: images named ``{case}_{channel:04d}{ending}``, or a data set whose ``imagesTs`` are meant; also a
+            single file, files of other names and DICOM series, see :func:`custom_apps.seg.input_cases.input_cases`.
         description_dir: folder of the ``dataset.json`` that names channels and file ending, such as a model's folder.
         output_dir: where predictions go, looked at for earlier ones.
         existing: what to do about a case predicted before: ``error``, ``skip`` it (continue a broken run) or
@@ -63,7 +66,8 @@ def cases_to_predict(
         parts: number of shares.
 
     Returns:
-        ``{"case", "image": [file of each channel]}`` of each case, by name; possibly none with ``skip``.
+        ``{"case", "image": [file of each channel, or folder of a DICOM series]}`` of each case, by name; possibly none
+        with ``skip``.
 
     Raises:
         DataError: for files that make no complete case, and for an earlier prediction under ``error``.
@@ -71,10 +75,11 @@ def cases_to_predict(
     if not 0 <= part < parts:
         raise ValueError(f"part must be in 0..{parts - 1}, got {part}")
     dataset = RawDataset(description_dir)
-    folder = Path(images_dir)
-    folder = folder / "imagesTs" if (folder / "imagesTs").is_dir() else folder
-    items = [_item(case) for case in dataset.images_in(folder)[part::parts]]
-    return without_earlier(items, output_dir, [dataset.file_ending], existing)
+    items = [_item(case) for case in input_cases(images_dir, dataset)[part::parts]]
+    left: list[CaseItem] = []
+    for item in items:
+        left += without_earlier([item], output_dir, [file_ending(item["image"][0])], existing)
+    return left
 
 
 def _item(case: Case) -> CaseItem:

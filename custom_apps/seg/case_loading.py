@@ -30,7 +30,8 @@ class LoadImageCased(MapTransform):
     itself.
 
     Args:
-        keys: key of the image; its value is a file, or the list of files of the channels.
+        keys: key of the image; its value is a file or the folder of a DICOM series, or a list of them, one a
+            channel.
         label_key: key of the label map; skipped when the item lacks it.
         reader: nnU-Net's name of a reader to force.
 
@@ -113,8 +114,10 @@ class PreprocessCased(MapTransform):
 
 
 def case_name(path: str | Path) -> str:
-    """Name of a case from its first image file: without ending and channel number."""
+    """Name of a case from its first image file: without ending and channel number; a series has its folder's name."""
     name = Path(path).name
+    if Path(path).is_dir():
+        return name
     name = name[: -len(file_ending(path))]
     return name[:-5] if name[-5:-4] == "_" and name[-4:].isdecimal() else name
 

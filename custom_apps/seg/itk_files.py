@@ -5,11 +5,16 @@ from __future__ import annotations
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from custom_apps.common.dicom_series import read_dicom_series
 from custom_apps.common.errors import DataError
+from custom_apps.seg.affine import properties_of
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 PSEUDO_SPACING = 999.0
 
@@ -41,6 +46,31 @@ def read(path: Path, reorient: bool = False) -> tuple[np.ndarray, dict[str, Any]
         image.SetDirection(header.GetDirection())
     else:
         image = header.Execute()
+    return _described(image, reorient)
+
+
+def read_series(folder: Path, reorient: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
+    """The same of the folder with the slices of a DICOM series.
+
+    Raises:
+        DataError: see :func:`custom_apps.common.dicom_series.read_dicom_series`.
+    """
+    import SimpleITK as sitk
+
+    values, affine = read_dicom_series(folder)
+    geometry = properties_of(affine)["sitk"]
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values.T))
+    image.SetSpacing(geometry["spacing"])
+    image.SetOrigin(geometry["origin"])
+    image.SetDirection(geometry["direction"])
+    return _described(image, reorient)
+
+
+def _described(image: sitk.Image, reorient: bool) -> tuple[np.ndarray, dict[str, Any]]:
+    """Array (1, z, y, x) and properties of an image."""
+    import SimpleITK as sitk
+
+    dimension = image.GetDimension()
     geometry: dict[str, Any] = {}
     if reorient and dimension == 3:
         geometry["orientation"] = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())

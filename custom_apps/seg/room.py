@@ -17,6 +17,7 @@ ROOM = Room(
     prepare="custom_apps.seg.data_import:import_dataset",
     check="custom_apps.seg.check:check_dataset",
     install_converted="custom_apps.seg.model_folder:install_published",
+    dicom_masks="custom_apps.seg.dicom_masks:dicom_mask",
     demo="custom_apps.seg.demo:demo_commands",
     demo_summary="custom_apps.seg.demo:demo_summary",
     recipes={

@@ -16,6 +16,7 @@ Properties = dict[str, Any]
 
 NATURAL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 ITK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+SERIES_ENDING = ".nii.gz"
 IMAGE_ENDINGS = ITK_ENDINGS + NATURAL_ENDINGS
 REORIENTING = "NibabelIOWithReorient"
 READERS = ("SimpleITKIO", "NibabelIO", REORIENTING, "NaturalImage2DIO", "Tiff3DIO")
@@ -24,11 +25,13 @@ SPACING_TOLERANCE_MM = 1e-4
 
 
 def file_ending(path: str | Path) -> str:
-    """Ending of an image file, ``.nii.gz`` as one.
+    """Ending of an image file, ``.nii.gz`` as one; it also stands for folders of DICOM slices, for their results.
 
     Raises:
         DataError: for a format that is not read here.
     """
+    if Path(path).is_dir():
+        return SERIES_ENDING
     for ending in IMAGE_ENDINGS:
         if Path(path).name.lower().endswith(ending):
             return ending
@@ -39,7 +42,7 @@ def read_images(paths: Sequence[str | Path], reader: str | None = None) -> tuple
     """Reads the channels of a case.
 
     Args:
-        paths: one file per channel, or one natural image with its colours as channels.
+        paths: one file, or folder of a DICOM series, per channel, or one natural image with its colours as channels.
         reader: nnU-Net's name of a reader to force; by default the ending decides.
 
     Returns:
@@ -151,6 +154,8 @@ def _refuse_existing(path: str | Path, overwrite: bool) -> None:
 def _read(path: str | Path, reader: str | None) -> tuple[np.ndarray, Properties]:
     """Array (C, z, y, x) in the file's own type, and properties."""
     ending = file_ending(path)
+    if Path(path).is_dir():
+        return itk_files.read_series(Path(path), reorient=reader == REORIENTING)
     if not Path(path).is_file():
         raise DataError(path, "file is missing", "an image file")
     read = _reader(Path(path), ending, reader)

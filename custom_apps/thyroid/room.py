@@ -13,6 +13,7 @@ ROOM = Room(
     },
     prepare="custom_apps.thyroid.blurred_copy:write_blurred_copy",
     check="custom_apps.thyroid.check:check_dataset",
+    dicom_masks="custom_apps.thyroid.dicom_masks:dicom_mask",
     demo="custom_apps.thyroid.demo:demo_commands",
     demo_summary="custom_apps.thyroid.demo:demo_summary",
 )
