@@ -10,11 +10,14 @@ from custom_apps.common import distributed
 from custom_apps.common.checkpoints import TrainingState
 from custom_apps.common.errors import DataError
 from custom_apps.seg.deep_supervision import DeepSupervisionLoss
+from custom_apps.seg.feature_perturbation import FeaturePerturbation
 from custom_apps.seg.losses import DiceCrossEntropyLoss
 from custom_apps.seg.patch_loader import PatchLoader
 from custom_apps.seg.patch_sampling import PatchDataset
 from custom_apps.seg.pseudo_dice import PseudoDice
+from custom_apps.seg.semi_supervised import SemiSupervisedLoss, SemiSupervisedTrainer
 from custom_apps.seg.training_engine import SegmentationEvaluator, SegmentationTrainer
+from tests.seg.test_semi_supervised import TwoStages, mixed
 from tests.seg.training_phantom import MemoryPrepared
 
 ITERATIONS = 4
@@ -48,22 +51,29 @@ class PoisonOnce(torch.nn.Module):
         return value * float("nan") if poisoned else value
 
 
-def train(poison=False, accumulation_steps=1):
+def train(poison=False, accumulation_steps=1, semi_supervised=False):
     """Trains and validates on the phantom; returns plain results."""
     prepared = MemoryPrepared(batch_size=4)
 
     def loader(training, seed):
+        if training and semi_supervised:
+            return PatchLoader(mixed(prepared, ITERATIONS, first=0.5))
         return PatchLoader(PatchDataset(prepared, prepared.cases, ITERATIONS, seed=seed, training=training))
 
-    network = bare = TwoLevels()
+    network = bare = TwoStages() if semi_supervised else TwoLevels()
     if distributed.is_distributed():
         network = torch.nn.parallel.DistributedDataParallel(network)
     loss = DeepSupervisionLoss(DiceCrossEntropyLoss(batch_dice=True))
+    engine, options = SegmentationTrainer, {}
+    if semi_supervised:
+        # Processes perturb differently, which one process with the whole batch cannot.
+        loss, engine = SemiSupervisedLoss(loss), SemiSupervisedTrainer
+        options = {"perturbation": FeaturePerturbation(layers=0), "rampup_share": 0.0}
     metric = PseudoDice(["ball", "cube"])
     evaluator = SegmentationEvaluator(
         device="cpu", val_data_loader=loader(False, 9), network=network, key_val_metric={"ema": metric}
     )
-    trainer = SegmentationTrainer(
+    trainer = engine(
         device="cpu",
         max_epochs=2,
         train_data_loader=loader(True, 1),
@@ -72,6 +82,7 @@ def train(poison=False, accumulation_steps=1):
         loss_function=PoisonOnce(loss) if poison else loss,
         accumulation_steps=accumulation_steps,
         nonfinite="skip",
+        **options,
     )
     losses = []
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output[0]["loss"])))
@@ -84,7 +95,12 @@ def train(poison=False, accumulation_steps=1):
     }
 
 
-SETTINGS = {"plain": {}, "poisoned": {"poison": True}, "accumulated": {"accumulation_steps": 2}}
+SETTINGS = {
+    "plain": {},
+    "poisoned": {"poison": True},
+    "accumulated": {"accumulation_steps": 2},
+    "semi-supervised": {"semi_supervised": True},
+}
 
 
 def processes_disagree(folder):
