@@ -17,7 +17,7 @@ from custom_apps.cli import parser as command_line
 from custom_apps.common.fold_run import run_folds
 from tests.bundles.bundle_cli import ROOT
 
-DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("bundles/*/docs/README.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("bundles/*/docs/README.md"))]
 SHELL = ("", "bash", "sh", "shell", "console")
 # What commands print or hold; read by people only.
 SHOWN = ("text", "yaml", "json", "python")

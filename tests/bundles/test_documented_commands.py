@@ -19,6 +19,7 @@ import nibabel
 import pytest
 import torch
 import yaml
+from torch.distributed.run import get_args_parser as torchrun_options
 
 from custom_apps.brain.phantom import write_glioma_phantom
 from custom_apps.cli import main
@@ -43,7 +44,7 @@ CARDS = [document for document in DOCUMENTS if document.parts[-2] == "docs"]
 
 
 def name_of(document) -> str:
-    return "collection" if document.parent == ROOT else document.parts[-3]
+    return document.stem if document.parent == ROOT else document.parts[-3]
 
 
 def filled(command: Command, **placeholders: object) -> list[Command]:
@@ -88,11 +89,12 @@ def test_options_and_overlays_in_the_text_exist(card):
     for function in (monai.bundle.run, run_folds):
         known |= set(inspect.signature(function).parameters)
     known |= set(re.findall(r"--([\w-]+)", help_of_all_commands()))
-    known |= {"standalone", "nproc_per_node"}
+    known |= set(re.findall(r"--([\w-]+)", torchrun_options().format_help()))
+    known = {option.replace("-", "_") for option in known}
     text = card.read_text(encoding="utf-8")
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     spans = re.findall(r"`([^`\n]+)`", prose)
-    named = {option for span in spans for option in re.findall(r"(?<![\w-])--([a-z]\w*)", span)}
+    named = {option.replace("-", "_") for span in spans for option in re.findall(r"(?<![\w-])--([a-z][\w-]*)", span)}
     assert named
     assert named <= known
     names = {name for span in spans for name in re.findall(r"(\w+\.yaml)", span)}
