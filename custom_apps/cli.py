@@ -20,6 +20,7 @@ from typing import Any
 
 from custom_apps.brain.room import ROOM as BRAIN
 from custom_apps.common.errors import DataError
+from custom_apps.common.export_arguments import add_export_arguments
 from custom_apps.common.predict_arguments import add_prediction_arguments
 from custom_apps.common.room import Room, imported
 from custom_apps.echo.room import ROOM as ECHO
@@ -208,6 +209,24 @@ def predict(arguments: argparse.Namespace) -> int:
     return run_prediction(ROOMS[arguments.bundle], arguments)
 
 
+def report(arguments: argparse.Namespace) -> int:
+    """Shows the results of an evaluation or a prediction in one HTML file."""
+    from custom_apps.common.bundle_folder import find_bundle
+    from custom_apps.common.report_command import report_folder
+
+    room = ROOMS[arguments.bundle]
+    bundle = find_bundle(room.bundle, arguments.bundle_dir)
+    print(report_folder(room, arguments.folder, bundle, arguments.output, arguments.overwrite))
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Writes a bundle's trained network for other programs, as .pt2 or ONNX, and compares it with Python."""
+    from custom_apps.common.export_command import run_export
+
+    return run_export(ROOMS[arguments.bundle], arguments)
+
+
 def folds(arguments: argparse.Namespace) -> int:
     """Trains all folds of a cross-validation and evaluates them together; more options as of 'monai.bundle run'."""
     import fire
@@ -303,6 +322,13 @@ def parser() -> argparse.ArgumentParser:
     )
 
     add_prediction_arguments(add(predict))
+    add_export_arguments(add(export))
+
+    command = add(report)
+    command.add_argument("folder", help="of the results")
+    command.add_argument("--output", metavar="FILE", help="default: report.html in the folder")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing report")
+    command.add_argument("--bundle-dir", metavar="DIR", help="where the bundle is, if it is not found")
 
     command = add(folds)
     command.add_argument(

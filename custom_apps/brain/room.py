@@ -12,6 +12,7 @@ ROOM = Room(
     },
     prepare="custom_apps.brain.prepare:prepare_dataset",
     check="custom_apps.brain.check:check_dataset",
+    report="custom_apps.brain.report:report_parts",
     demo="custom_apps.brain.demo:demo_commands",
     demo_summary="custom_apps.brain.demo:demo_summary",
 )

@@ -30,6 +30,9 @@ class Room:
             checkpoint as the bundle's model files; None writes ``model.pt`` alone.
         dicom_masks: function ``(parser of an inference, item predicted, output folder, folder of a series or None)``
             that gives a :class:`custom_apps.common.dicom_segmentation.DicomMask`, or None for no mask of DICOM files.
+        report: function ``(folder of results) ->`` :class:`custom_apps.common.report_parts.ReportParts`.
+        network_facts: function ``(parser of an inference) -> NetworkFacts`` of :mod:`custom_apps.common.export_command`;
+            None reads them off the configuration's ``encoder``.
         demo: function ``(bundle folder, output folder) -> list of argument lists of python``.
         demo_summary: function ``(output folder) -> text`` about what came out.
         recipes: further demonstrations by name, each the two functions as in ``demo`` and ``demo_summary``.
@@ -43,6 +46,8 @@ class Room:
     check: str | None = None
     install_converted: str | None = None
     dicom_masks: str | None = None
+    report: str | None = None
+    network_facts: str | None = None
     demo: str | None = None
     demo_summary: str | None = None
     recipes: dict[str, tuple[str, str]] = field(default_factory=dict)

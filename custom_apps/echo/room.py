@@ -13,6 +13,7 @@ ROOM = Room(
     },
     prepare="custom_apps.echo.camus_preparation:prepare_camus",
     check="custom_apps.echo.check:check_dataset",
+    report="custom_apps.echo.report:report_parts",
     demo="custom_apps.echo.demo:demo_commands",
     demo_summary="custom_apps.echo.demo:demo_summary",
 )

@@ -14,6 +14,7 @@ ROOM = Room(
     prepare="custom_apps.thyroid.blurred_copy:write_blurred_copy",
     check="custom_apps.thyroid.check:check_dataset",
     dicom_masks="custom_apps.thyroid.dicom_masks:dicom_mask",
+    report="custom_apps.thyroid.report:report_parts",
     demo="custom_apps.thyroid.demo:demo_commands",
     demo_summary="custom_apps.thyroid.demo:demo_summary",
 )
