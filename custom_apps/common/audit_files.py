@@ -21,6 +21,7 @@ PICKLES = {".joblib", ".pickle", ".pkl"}
 CHECKPOINTS = {".bin", ".ckpt", ".pt", ".pth"}
 TORCHSCRIPT = {".ts", ".torchscript"}
 ARRAYS = {".npy", ".npz"}
+ARCHIVES = {".7z", ".rar", ".tar", ".tgz", ".zip"}
 
 _TENSOR_PARTS = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch(\.storage)? \w+Storage|torch Size"
@@ -65,6 +66,8 @@ def file_problem(path: Path, bundle: Path) -> str | None:
         return "is a pickle, which runs code when it is read"
     if suffix in TORCHSCRIPT:
         return "is TorchScript, which is code"
+    if suffix in ARCHIVES:
+        return "is an archive, which is not looked into"
     if suffix in CHECKPOINTS:
         return _checkpoint_problem(path)
     if suffix in ARRAYS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 
 from custom_apps.common.distributed import rank, world_size
 from custom_apps.common.errors import DataError
-from custom_apps.common.spreadsheet_cell import plain_cell
+from custom_apps.common.table import read_csv
 
 EXISTING = ("error", "skip", "overwrite")
 Item = TypeVar("Item", bound=Mapping[str, Any])
@@ -86,8 +85,7 @@ def without_earlier(
         if existing == "error":
             expected = "a folder without it, or existing: skip or overwrite"
             raise DataError(output_dir / shared_table, "holds earlier predictions", expected)
-        with open(output_dir / shared_table, newline="", encoding="utf-8") as file:
-            listed = {plain_cell(row.get("file_name") or "") for row in csv.DictReader(file)}
+        listed = {row.get("file_name") for row in read_csv(output_dir / shared_table)}
     left: list[Item] = []
     for item in items:
         written = [output_dir / f"{item['case']}{ending}" for ending in results]

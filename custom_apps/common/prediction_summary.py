@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from custom_apps.common.partial_file import write_json
 from custom_apps.common.prediction_run import PredictionRun
-from custom_apps.common.table import text_table
+from custom_apps.common.table import read_csv, text_table
 
 RESULTS = "results.json"
 TIMES = "prediction_times.csv"
@@ -66,8 +65,7 @@ def summary_text(run: PredictionRun) -> str:
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
     """Rows of a table."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_csv(path)
 
 
 def _count(number: int, noun: str) -> str:

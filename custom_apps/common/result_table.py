@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from ignite.engine import Engine, Events
 
 from custom_apps.common.distributed import is_main_process, wait_for_all, world_size
 from custom_apps.common.gathering import gather_rows
-from custom_apps.common.table import write_csv
+from custom_apps.common.table import read_csv, write_csv
 
 SAVE_EVERY = 20
 
@@ -50,10 +49,7 @@ class ResultTable(ABC):
 
     def earlier_rows(self) -> list[dict[str, Any]]:
         """Rows of earlier runs, none where there is no table."""
-        if not self.path.is_file():
-            return []
-        with open(self.path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return read_csv(self.path) if self.path.is_file() else []
 
     def add(self, case: Mapping[str, Any]) -> None:
         """Takes one case."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_apps.common.partial_file import partial_file
-from custom_apps.common.spreadsheet_cell import safe_cell
+from custom_apps.common.spreadsheet_cell import plain_cell, safe_cell
 
 
 def text_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], digits: int = 3) -> str:
@@ -60,6 +60,12 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: str | Path, headers: Sequ
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         writer.writerows([["" if _missing(row.get(name)) else safe_cell(row[name]) for name in names] for row in rows])
+
+
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """Rows of a file that `write_csv` has written, column name to text."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{name: plain_cell(cell or "") for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
 def _columns(rows: Sequence[Sequence[Any]], headers: Sequence[str], digits: int) -> list[tuple[list[str], bool]]:

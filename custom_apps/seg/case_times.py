@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,7 @@ from ignite.engine import Engine, Events
 
 from custom_apps.common.distributed import is_main_process, world_size
 from custom_apps.common.run_record import peak_memory_mib
-from custom_apps.common.spreadsheet_cell import plain_cell
-from custom_apps.common.table import write_csv
+from custom_apps.common.table import read_csv, write_csv
 
 COLUMNS = ("case", "seconds", "host_mib", "device_mib")
 
@@ -71,6 +69,4 @@ def _rows_of(path: Path) -> dict[str, dict[str, str]]:
     """Rows of an existing file by case; none of a file that is no such table."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row | {"case": plain_cell(row["case"])} for row in csv.DictReader(file) if row.get("case")]
-    return {row["case"]: row for row in rows}
+    return {row["case"]: row for row in read_csv(path) if row.get("case")}

@@ -3,7 +3,7 @@ import csv
 import pytest
 
 from custom_apps.common.spreadsheet_cell import plain_cell, safe_cell
-from custom_apps.common.table import write_csv
+from custom_apps.common.table import read_csv, write_csv
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''@x", "=HYPERLINK(A1)"]
 PLAIN = ["case_001", "a=b", "", "-", "-1.5", "+3e-4", "-inf", "1-2", "'quoted'", "'", "it's", "''", "'-1.5"]
@@ -31,3 +31,4 @@ def test_tables_are_written_safely(tmp_path):
     write_csv([{"case": "=1+1", "loss": -0.5}], tmp_path / "cases.csv")
     with open(tmp_path / "cases.csv", newline="", encoding="utf-8") as file:
         assert list(csv.reader(file))[1] == ["'=1+1", "-0.5"]
+    assert read_csv(tmp_path / "cases.csv") == [{"case": "=1+1", "loss": "-0.5"}]

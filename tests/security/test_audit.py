@@ -248,8 +248,9 @@ def test_code_links_and_logging(bundle, tmp_path):
         archive.writestr("model/data.pkl", pickle.dumps(None, protocol=2))
         archive.writestr("model/code/__torch__.py", "")
     shutil.copy(bundle / "model.pt", bundle / "model.ts")
+    shutil.copy(bundle / "model.pt", bundle / "more.zip")
     assert [finding.file for finding in audit(bundle).findings] == [
-        *("configs/logging.conf", "configs/metadata.json", "model.pt", "model.ts", "outside"),
+        *("configs/logging.conf", "configs/metadata.json", "model.pt", "model.ts", "more.zip", "outside"),
         *("scripts/net.py", "scripts/run"),
     ]
 
