@@ -47,6 +47,8 @@ def _calls(tokens: torch.Tensor, mode: str) -> Iterator[tuple[str, Callable[[], 
     for name in (FIRST, "torch"):
         if availability(name)[0]:
             yield name, _on_backend(name, _call(block, tokens, mode))
+    if availability(FIRST)[0]:
+        yield f"{FIRST}, products by oneDNN", _with_onednn(_on_backend(FIRST, _call(block, tokens, mode)))
     other = transformers_block(tokens.shape[-1])
     # Its backward pass is quadratic in the number of tokens.
     if other is not None and (mode == "forward" or tokens.shape[1] <= 400):
@@ -64,6 +66,19 @@ def _call(block: nn.Module, tokens: torch.Tensor, mode: str) -> Callable[[], obj
         return None
 
     return forward if mode == "forward" else train
+
+
+def _with_onednn(call: Callable[[], object]) -> Callable[[], object]:
+    matmul = torch.backends.mkldnn.matmul
+
+    def run_there() -> object:
+        before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+        try:
+            return call()
+        finally:
+            matmul.fp32_precision = before
+
+    return run_there
 
 
 def _on_backend(name: str, call: Callable[[], object]) -> Callable[[], object]:

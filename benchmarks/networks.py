@@ -109,7 +109,6 @@ NETWORKS = (
         ),
         image(1, 16, 112, 112),
         quick=True,
-        slow_loop=True,
     ),
     Network(
         "Vim classifier 3-D",
@@ -117,7 +116,6 @@ NETWORKS = (
         lambda: VimClassifier(image_size=[160, 160, 160], drop_path=0.0),
         image(4, 160, 160, 160),
         quick=True,
-        slow_loop=True,
     ),
     Network(
         "Vim classifier 3-D, patch 4",
@@ -151,6 +149,5 @@ NETWORKS = (
             dropout=0.0,
         ),
         image(3, 256, 256, batch=2),
-        slow_loop=True,
     ),
 )
