@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from custom_apps.brain.fold_figures import draw_folds
+from custom_apps.brain.fold_titles import POOLED_NOTE, PUBLISHED_TITLES, SHOWN
 from custom_apps.brain.published_scores import mean_over_folds, published_scores
 from custom_apps.common.classification_evaluation import ClassificationTable
 from custom_apps.common.classification_metrics import classification_estimates
@@ -17,27 +18,7 @@ from custom_apps.common.partial_file import write_json, write_text
 from custom_apps.common.statistics import RESAMPLES, Estimate
 from custom_apps.common.table import markdown_table, text_table, write_csv
 
-SHOWN = {
-    "auroc": "AUROC",
-    "accuracy": "accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "f1": "F1",
-}
 COLUMNS = ("case", "fold", "label", "probability_0", "probability_1", "predicted")
-PUBLISHED_TITLES = {
-    "acc1": "accuracy, %",
-    "roc_auc_score": "AUROC",
-    "f1_score": "F1",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "loss": "cross-entropy",
-}
-POOLED_NOTE = (
-    "All cases together: each case is predicted once, by the model of the fold that did not see it, and the cases are "
-    "resampled. Probabilities of different models are ranked together. The mean over folds has no interval, because "
-    "folds share training cases; its ± is the standard deviation over folds."
-)
 
 
 class FoldTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from custom_apps.brain.fold_table import POOLED_NOTE, PUBLISHED_TITLES, SHOWN
+from custom_apps.brain.fold_titles import POOLED_NOTE, PUBLISHED_TITLES, SHOWN
 from custom_apps.common.report_files import (
     MOST_PICTURES,
     column,

@@ -14,6 +14,8 @@ from ignite.engine import Engine
 from custom_apps.common.case_metric import CaseMetric
 from custom_apps.common.classification_figures import draw_classification
 from custom_apps.common.classification_metrics import (
+    OPTIMISTIC,
+    TITLES,
     auprc,
     auroc,
     classification_estimates,
@@ -25,23 +27,6 @@ from custom_apps.common.gathering import each_once
 from custom_apps.common.partial_file import write_json, write_text
 from custom_apps.common.statistics import RESAMPLES, SEED, Estimate
 from custom_apps.common.table import markdown_table, text_table, write_csv
-
-TITLES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC (average precision)",
-    "calibration_error": "expected calibration error",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "precision": "precision",
-    "f1": "F1",
-    "macro_f1": "macro F1",
-}
-OPTIMISTIC = (
-    "The Youden threshold is the best one for these very cases, so what is measured at it is optimistic; "
-    "for a fair number choose it on validation cases and give it as `threshold`."
-)
 
 
 class ClassificationTable:

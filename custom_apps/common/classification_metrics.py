@@ -15,6 +15,22 @@ import numpy as np
 from custom_apps.common.statistics import RESAMPLES, SEED, Estimate, bootstrap_statistic, ratio
 
 CALIBRATION_BINS = 10
+TITLES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC (average precision)",
+    "calibration_error": "expected calibration error",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+}
+OPTIMISTIC = (
+    "The Youden threshold is the best one for these very cases, so what is measured at it is optimistic; "
+    "for a fair number choose it on validation cases and give it as `threshold`."
+)
 
 DECISION_NAMES = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1", "macro_f1")
 

@@ -124,6 +124,7 @@ def reported(
         if any(next(folder.glob(pattern), None) for pattern in markers[name]):
             return reader(folder)
     patterns = [pattern for name in readers for pattern in markers[name]]
-    below = sorted({str(path.parent) for pattern in patterns for path in folder.glob(f"*/{pattern}")})
+    deeper = (f"{start}{pattern}" for pattern in patterns for start in ("*/", "*/*/"))
+    below = sorted({str(path.parent) for pattern in deeper for path in folder.glob(pattern)})
     hint = f"; there are some in {', '.join(below[:5])}" if below else ""
     raise DataError(folder, f"has no results{hint}", f"one of {', '.join(dict.fromkeys(patterns))}")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from custom_apps.common.classification_evaluation import OPTIMISTIC, TITLES
+from custom_apps.common.classification_metrics import OPTIMISTIC, TITLES
 from custom_apps.common.report_files import column, existing, read_object, read_table, saliency_section, worst_cases
 from custom_apps.common.report_parts import (
     EVALUATION,

@@ -27,7 +27,6 @@ from custom_apps.common.report_parts import (
     number_of,
 )
 from custom_apps.common.report_sections import number_or, training_section
-from custom_apps.echo.lv_evaluation import TITLES
 from custom_apps.echo.report_fraction import fraction_figures, fraction_table, videos_of
 
 VENTRICLE = "Left ventricle"
@@ -42,6 +41,8 @@ def ventricle_parts(folder: Path) -> ReportParts:
     Args:
         folder: with ``dice.json``, and the results of whole videos in it or in ``videos``.
     """
+    from custom_apps.echo.lv_evaluation import TITLES
+
     whole = folder / "videos" if (folder / "videos").is_dir() else folder
     dice = read_object(folder / "dice.json")
     content = read_object(whole / "results.json")

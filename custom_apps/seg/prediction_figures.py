@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ignite.engine import Engine, Events
@@ -18,7 +20,6 @@ from custom_apps.seg.overlay_figures import (
     structure_colors,
 )
 from custom_apps.seg.protocol import SegmentationProtocol
-from custom_apps.seg.sizes import voxel_size
 from custom_apps.seg.volume_io import read_images
 
 
@@ -52,10 +53,21 @@ class PredictionFigures:
             image, properties = read_images([item["image_path"]])
             labels = output[self.pred_key].cpu().numpy()[0]
             view = view_of(item["case"], image, labels, labels, properties, self.protocol)
-            voxel, unit = voxel_size(properties["spacing"], labels.shape)
+            voxel, unit = voxel_size(properties)
             sizes = {s.name: float(np.isin(labels, s.ids).sum() * voxel) for s in self.protocol.structures}
             draw_prediction(view, sizes, unit, self.protocol, self.folder / f"{item['case']}.png")
             self._drawn += 1
+
+
+def voxel_size(properties: Mapping[str, Any]) -> tuple[float, str]:
+    """Size of a voxel and its unit: milliliters and ``ml``, of a flat image 1 and ``pixels``.
+
+    Args:
+        properties: as read with the image.
+    """
+    if len(properties.get("sitk", {}).get("spacing", ())) != 3:
+        return 1.0, "pixels"
+    return float(np.prod(properties["spacing"])) / 1000, "ml"
 
 
 def draw_prediction(

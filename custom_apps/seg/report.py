@@ -16,7 +16,6 @@ from custom_apps.common.report_files import (
 )
 from custom_apps.common.report_parts import (
     EVALUATION,
-    PREDICTION,
     SHOWN_ROWS,
     WORST_ROWS,
     Number,
@@ -29,8 +28,7 @@ from custom_apps.common.report_parts import (
     number_of,
 )
 from custom_apps.common.report_sections import number_or, training_section
-from custom_apps.seg.report_predictions import label_maps, prediction_sections
-from custom_apps.seg.volume_io import ITK_ENDINGS
+from custom_apps.seg.report_predictions import TIMES, VOLUMES, prediction_parts
 
 SUBJECT = "Segmentation"
 TITLES = {"dice": "Dice", "iou": "IoU", "nsd": "surface Dice (NSD)", "hd95_mm": "HD95, mm", "hd_mm": "HD, mm"}
@@ -38,7 +36,7 @@ MARKERS = {
     "structures": ["structures.csv"],
     "clicks": ["click_curve.csv"],
     "cells": ["cells-*.csv"],
-    "prediction": ["prediction_times.csv", *(f"*{ending}" for ending in ITK_ENDINGS)],
+    "prediction": [TIMES, VOLUMES],
 }
 
 
@@ -51,7 +49,7 @@ def report_parts(folder: str | Path) -> ReportParts:
     Raises:
         DataError: if it is none of them.
     """
-    readers = {"structures": _structures, "clicks": _structures, "cells": _cells, "prediction": _prediction}
+    readers = {"structures": _structures, "clicks": _structures, "cells": _cells, "prediction": prediction_parts}
     return reported(Path(folder), readers, MARKERS)
 
 
@@ -188,15 +186,3 @@ def _cells(folder: Path) -> ReportParts:
 
 def _images(values: list[float]) -> str:
     return counted(len(values), "image")
-
-
-def _prediction(folder: Path) -> ReportParts:
-    """Report of predicted label maps: volumes of the structures, seconds, pictures."""
-    maps = label_maps(folder)
-    times = read_table(folder / "prediction_times.csv")
-    numbers = [Number("cases", str(len(maps)))]
-    if times:
-        seconds = [number_of(value) for value in column(times, "seconds", folder / "prediction_times.csv")]
-        numbers.append(Number("median time of a case", f"{statistics.median(seconds):.1f} s"))
-    sections = [*prediction_sections(folder, maps), saliency_section(folder)]
-    return ReportParts(PREDICTION, SUBJECT, numbers, sections=sections)

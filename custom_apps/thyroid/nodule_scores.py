@@ -18,26 +18,15 @@ from custom_apps.common.table import markdown_table, text_table, write_csv
 from custom_apps.thyroid.image_resize import resize_nearest
 from custom_apps.thyroid.restoration import PUBLISHED
 from custom_apps.thyroid.segmentation_metrics import (
+    KINDS,
     NODULE,
+    TITLES,
     SegmentationTable,
     image_row,
     published_image_scores,
 )
 
 MEASURES = ("mean_dice", "mean_iou", "nodule_dice", "nodule_iou")
-KINDS = {
-    "pooled": "pixels of all images together",
-    "per_image": "mean over images, original size",
-    "published_per_image": "mean over images, 256×256, as published for the U-Nets",
-}
-TITLES = {
-    "iou": "nodule IoU",
-    "dice": "nodule Dice",
-    "accuracy": "nodule accuracy (recall)",
-    "precision": "nodule precision",
-    "overall_accuracy": "pixel accuracy",
-    "hd95_pixels": "HD95, pixels",
-}
 
 
 class NoduleScores(CaseMetric):

@@ -41,7 +41,7 @@ from custom_apps.common.report_sections import (
     training_section,
     wrong_and_sure,
 )
-from custom_apps.thyroid.nodule_scores import KINDS, TITLES
+from custom_apps.thyroid.segmentation_metrics import KINDS, TITLES
 
 CLASSES, NODULES = "Classes of thyroid images", "Thyroid nodules"
 MARKERS = {

@@ -24,6 +24,19 @@ NODULE, IGNORED = 1, 255
 PERCENTILE = 95.0
 POOLED = ("iou", "dice", "accuracy", "precision")
 PER_IMAGE = ("iou", "dice", "hd95_pixels")
+KINDS = {
+    "pooled": "pixels of all images together",
+    "per_image": "mean over images, original size",
+    "published_per_image": "mean over images, 256×256, as published for the U-Nets",
+}
+TITLES = {
+    "iou": "nodule IoU",
+    "dice": "nodule Dice",
+    "accuracy": "nodule accuracy (recall)",
+    "precision": "nodule precision",
+    "overall_accuracy": "pixel accuracy",
+    "hd95_pixels": "HD95, pixels",
+}
 
 
 def area_counts(
