@@ -18,7 +18,9 @@ POSITION_TOLERANCE_MM = 1e-3
 PREPARED_SUFFIXES = ("_seg", "_locations")
 
 
-def check_dataset(folder: str | Path, num_processes: int | None = None, test: bool = True) -> list[Problem]:
+def check_dataset(
+    folder: str | Path | RawDataset, num_processes: int | None = None, test: bool = True
+) -> list[Problem]:
     """Reads a whole data set and lists what is wrong with it.
 
     Errors: description missing, broken or incomplete; wrong ending, missing channel or label map, empty folder;
@@ -27,7 +29,7 @@ def check_dataset(folder: str | Path, num_processes: int | None = None, test: bo
     image's, an image that is zero everywhere, a data set without a single foreground voxel.
 
     Args:
-        folder: the data set.
+        folder: the data set, or its reader.
         num_processes: processes that read files; by default as many as its size is worth.
         test: whether to look at ``imagesTs`` and ``labelsTs`` too.
 
@@ -35,7 +37,7 @@ def check_dataset(folder: str | Path, num_processes: int | None = None, test: bo
         The problems, none for a sound data set.
     """
     try:
-        dataset = RawDataset(folder)
+        dataset = folder if isinstance(folder, RawDataset) else RawDataset(folder)
         cases, listing = dataset.list_training_cases()
         test_cases, test_listing = dataset.list_test_cases() if test else ([], [])
     except DataError as error:

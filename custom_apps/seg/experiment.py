@@ -37,6 +37,8 @@ class Experiment:
         overrides: values that replace planned ones, such as ``patch_size`` or ``batch_size``.
         left_right_pairs: labels that trade places in a mirrored patient, see
             :func:`custom_apps.seg.left_right.left_right_pairs`.
+        plans_file: a plan to use instead of planning, such as that of another data set on which a network was
+            pre-trained.
 
     Attributes:
         prepared: the prepared data set.
@@ -56,14 +58,21 @@ class Experiment:
         network_options: dict[str, Any] | None = None,
         overrides: dict[str, Any] | None = None,
         left_right_pairs: Sequence[Sequence[int | str]] | str | None = None,
+        plans_file: str | Path | None = None,
     ):
-        self.prepared = prepare_dataset(dataset_dir, prepared_dir, configuration, planner, overrides)
+        self.prepared = prepare_dataset(
+            self.dataset(dataset_dir), prepared_dir, configuration, planner, overrides, plans_file=plans_file
+        )
         self.fold = fold
         self.train_cases, self.val_cases = self.prepared.fold(fold)
         self.configuration: Configuration = with_network(
             self.prepared.configuration, network_name, **(network_options or {})
         )
         self.left_right_pairs = resolved_pairs(self.prepared.labels, left_right_pairs)
+
+    def dataset(self, dataset_dir: str | Path) -> RawDataset:
+        """Reader of the raw data set."""
+        return RawDataset(dataset_dir)
 
     def model(self, folder: str | Path) -> ModelFolder:
         """The experiment's model as a folder that inference reads; nothing is written."""

@@ -44,7 +44,7 @@ PROBLEMS_SHOWN = 5
 
 
 def prepare_dataset(
-    dataset_dir: str | Path,
+    dataset_dir: str | Path | RawDataset,
     prepared_dir: str | Path,
     configuration: str = "3d_fullres",
     planner: str = "v2.1",
@@ -68,7 +68,8 @@ def prepare_dataset(
     - Processes that call at the same time (training on several GPUs) wait for the first, which does the work.
 
     Args:
-        dataset_dir: raw data set in nnU-Net's layout. A ``splits_final.json`` in it is used instead of random folds.
+        dataset_dir: raw data set in nnU-Net's layout, or its reader. A ``splits_final.json`` in it is used instead of
+            random folds.
         prepared_dir: where prepared data sets are kept.
         configuration: what to prepare, for example ``2d`` or ``3d_fullres``.
         planner: see ``planner.plan``.
@@ -84,7 +85,7 @@ def prepare_dataset(
         DataError: for a data set with errors, a stale folder, or a configuration that the plan does not have.
         ValueError: for an unknown planner or an override that cannot be.
     """
-    dataset = RawDataset(dataset_dir)
+    dataset = dataset_dir if isinstance(dataset_dir, RawDataset) else RawDataset(dataset_dir)
     cases = dataset.training_cases
     root = Path(prepared_dir) / dataset.name
     now = PreparationRecord.of(dataset, cases)
@@ -149,7 +150,7 @@ class _Preparation:
 
     def begin(self) -> PreparationRecord:
         """Checks the data set and writes what all configurations share; the record comes last."""
-        if errors := errors_of(check_dataset(self.dataset.folder, self.num_processes, test=False)):
+        if errors := errors_of(check_dataset(self.dataset, self.num_processes, test=False)):
             table = problem_table(errors, self.dataset.folder, PROBLEMS_SHOWN)
             problem = f"has {len(errors)} errors\n{table}\n"
             raise DataError(self.dataset.folder, problem, "a data set that passes the check")

@@ -11,7 +11,8 @@ from torch import nn
 
 from custom_apps.seg.experiment import Experiment
 from custom_apps.seg.network import build_network
-from custom_apps.seg.unlabeled import image_pool
+from custom_apps.seg.raw_dataset import RawDataset
+from custom_apps.seg.unlabeled import WithoutLabels, image_pool
 
 
 def held_out_images(names: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
@@ -34,7 +35,9 @@ def held_out_images(names: Sequence[str], share: float, seed: int) -> tuple[list
 
 
 class PretrainingExperiment(Experiment):
-    """An experiment on all images of a data set, whose labels are not looked at, and a network that restores them.
+    """An experiment on all images of a data set, and a network that restores them.
+
+    Labels serve planning alone. Without ``labelsTr`` the plan follows from the images.
 
     Args:
         args, kwargs: of :class:`~custom_apps.seg.experiment.Experiment`; the fold does not matter.
@@ -63,6 +66,11 @@ class PretrainingExperiment(Experiment):
         self.train_cases, self.val_cases = held_out_images(self.pool.cases, validation_share, seed)
         if all_data:
             self.train_cases = self.pool.cases
+
+    def dataset(self, dataset_dir: str | Path) -> RawDataset:
+        """Reader of the raw data set, with labels or without."""
+        labeled = (Path(dataset_dir) / "labelsTr").is_dir() or "dataset" in RawDataset(dataset_dir).description
+        return RawDataset(dataset_dir) if labeled else WithoutLabels(dataset_dir)
 
     def network(self, deep_supervision: bool = False) -> nn.Module:
         """The segmentation network with fresh weights and, in place of classes, the channels of the image."""

@@ -50,6 +50,19 @@ class UnlabeledImages(RawDataset):
         return np.zeros((1, *image.shape[1:]), np.int16), properties
 
 
+class WithoutLabels(RawDataset):
+    """A raw data set without ``labelsTr``: all that is not zero counts as foreground, to plan by its intensities."""
+
+    def list_training_cases(self) -> tuple[list[Case], list[DataError]]:
+        """Cases of ``imagesTr``, and every problem of the listing."""
+        return self._group(self.folder / "imagesTr")
+
+    def read_label(self, case: Case) -> tuple[np.ndarray, dict[str, Any]]:
+        """1 where any channel of the image is not zero, int16 (1, z, y, x)."""
+        image, properties = self.read_image(case)
+        return (image != 0).any(axis=0, keepdims=True).astype(np.int16), properties
+
+
 def default_folders(dataset_dir: str | Path) -> list[str]:
     """``["unlabeledTr"]`` if the data set has that folder, else no folder."""
     return [UNLABELED] if (Path(dataset_dir) / UNLABELED).is_dir() else []

@@ -1,7 +1,10 @@
+import shutil
+
 import numpy as np
 import pytest
 
 from custom_apps.common.errors import DataError
+from custom_apps.seg.experiment import Experiment
 from custom_apps.seg.patch_sampling import PatchDataset
 from custom_apps.seg.prepare import prepare_dataset
 from custom_apps.seg.prepared import CasePaths
@@ -94,3 +97,24 @@ def test_held_out_images():
     assert held_out_images(names, 0.1, 2) != (train, val)
     with pytest.raises(ValueError, match="at least two"):
         held_out_images(["a"], 0.1, 0)
+
+
+def test_a_data_set_without_any_label_is_planned_by_its_images(tmp_path):
+    data = raw_dataset(tmp_path)
+    options = {"prepared_dir": tmp_path / "prepared", "configuration": "3d_fullres"}
+    shutil.rmtree(data / "labelsTr")
+    experiment = PretrainingExperiment(data, **options, overrides=SMALL)
+    assert experiment.pool.cases == ["case_0", "case_1", "case_2"]
+    statistics = experiment.prepared.plans.foreground_intensity_properties_per_channel["0"]
+    assert 10 <= statistics["min"] < statistics["max"]
+    experiment.model(tmp_path / "model").write()
+
+    labeled = raw_dataset(tmp_path / "labeled")
+    with pytest.raises(DataError, match="was prepared before 6 files"):
+        Experiment(labeled, **options, overrides=SMALL)
+    same_plan = Experiment(
+        labeled, tmp_path / "other", fold="all", plans_file=tmp_path / "model" / "plans.json", network_name="UMambaEnc"
+    )
+    assert same_plan.configuration.patch_size == SMALL["patch_size"]
+    assert same_plan.configuration.strides == experiment.configuration.strides
+    assert type(same_plan.network()).__name__ == "UMambaEnc"
