@@ -28,12 +28,12 @@ class DicomMask:
 
     Attributes:
         labels: whole numbers (frames, rows, columns), 0 is background.
-        names: label to name of the structure, in the order of the segments.
+        structures: name to its labels, in the order of the segments; structures may overlap.
         sources: the files: one for each frame, or a single one with all frames.
     """
 
     labels: np.ndarray
-    names: Mapping[int, str]
+    structures: Mapping[str, Sequence[int]]
     sources: Sequence[Path]
 
 
@@ -49,8 +49,8 @@ def write_dicom_segmentation(mask: DicomMask, path: str | Path, overwrite: bool 
         overwrite: whether an existing one may be replaced.
 
     Raises:
-        DataError: if the file exists and may not be replaced, highdicom is not installed, the images cannot be read, or
-            do not match the label map.
+        DataError: if the file exists and may not be replaced, highdicom is not installed, the images cannot be read, do
+            not match the label map, or are loops, which have no place in space to refer to.
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -74,9 +74,7 @@ def write_dicom_segmentation(mask: DicomMask, path: str | Path, overwrite: bool 
     expected = (frames, int(sources[0].Rows), int(sources[0].Columns))
     if mask.labels.shape != expected:
         raise DataError(mask.sources[0], f"images have shape {expected}", f"that of the mask, {mask.labels.shape}")
-    if unnamed := sorted(set(np.unique(mask.labels).tolist()) - {0, *mask.names}):
-        raise DataError(path, f"label {unnamed[0]} has no name", f"one of {', '.join(map(str, mask.names))}")
-    planes = np.stack([mask.labels == label for label in mask.names], axis=-1).astype(np.uint8)
+    planes = np.stack([np.isin(mask.labels, labels) for labels in mask.structures.values()], axis=-1).astype(np.uint8)
     version = versions()["mamba-bundles"] or "unknown"
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=PRODUCT, version=version, family=codes.DCM.ArtificialIntelligence
@@ -91,7 +89,7 @@ def write_dicom_segmentation(mask: DicomMask, path: str | Path, overwrite: bool 
             algorithm_type="AUTOMATIC",
             algorithm_identification=algorithm,
         )
-        for number, name in enumerate(mask.names.values(), 1)
+        for number, name in enumerate(mask.structures, 1)
     ]
     digest = hashlib.sha256("".join(str(source.SOPInstanceUID) for source in sources).encode() + planes.tobytes())
     number = int(digest.hexdigest()[:24], 16)
@@ -113,7 +111,7 @@ def write_dicom_segmentation(mask: DicomMask, path: str | Path, overwrite: bool 
             content_label="SEGMENTATION",
         )
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise DataError(mask.sources[0], f"no segmentation can refer to it ({error})", "images with a place") from error
+        raise DataError(mask.sources[0], f"no segmentation can refer to it ({error})", "single images, or slices with their place") from error
     with partial_file(path, ".dcm") as temporary:
         segmentation.save_as(temporary)
     return path

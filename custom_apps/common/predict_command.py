@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,11 +57,11 @@ def run_prediction(room: Room, arguments: argparse.Namespace) -> int:
 
 
 class DicomSegmentations:
-    """Writes ``<case>_seg.dcm`` for the masks of DICOM images.
+    """Writes ``<case>_seg.dcm`` for the masks of DICOM images; where that cannot be done it says so and goes on.
 
     Args:
         room: of the bundle.
-        series: folder of the DICOM series that an image of another format was made from.
+        series: folder of the DICOM series that an image of another format was made from; then problems are errors.
         overwrite: whether existing files may be replaced.
     """
 
@@ -80,8 +79,9 @@ class DicomSegmentations:
             mask = mask_of(parser, item, output_dir, self.series)
             if mask is None:
                 continue
-            if self.series is None and importlib.util.find_spec("highdicom") is None:
-                hint = "pip install 'mamba-bundles[dicom]'"
-                print(f"no DICOM SEG is written: highdicom is not installed ({hint})", file=sys.stderr)
-                return
-            write_dicom_segmentation(mask, output_dir / f"{item['case']}{ENDING}", self.overwrite)
+            try:
+                write_dicom_segmentation(mask, output_dir / f"{item['case']}{ENDING}", self.overwrite)
+            except DataError as error:
+                if self.series is not None:
+                    raise
+                print(f"no DICOM SEG of {item['case']}: {error}", file=sys.stderr)

@@ -13,7 +13,7 @@ from custom_apps.common.dicom_series import dicom_series, read_dicom_series
 from custom_apps.common.errors import DataError
 from custom_apps.common.volume_file import grid_problem
 from custom_apps.seg.affine import affine_of
-from custom_apps.seg.labels import LabelManager
+from custom_apps.seg.structure_volumes import structures_of
 from custom_apps.seg.volume_io import file_ending, read_segmentation
 
 
@@ -45,11 +45,6 @@ def dicom_mask(
     if problem := grid_problem(labels.shape[:0:-1], index_order, values.shape, affine):
         raise DataError(image, problem[0], f"{problem[1]} as the series in {folder}")
     (_, files), *_ = dicom_series(folder).values()
-    return DicomMask(labels[0], label_names(parser.get_parsed_content("model").labels), [Path(file) for file in files])
-
-
-def label_names(labels: LabelManager) -> dict[int, str]:
-    """Label of a predicted map to its name; where regions were trained, that of the region painted with it."""
-    if labels.has_regions:
-        return dict(sorted(zip(labels.regions_class_order, labels.names, strict=True)))
-    return {label: labels.names[number] for number, label in enumerate(labels.all_labels) if label}
+    return DicomMask(
+        labels[0], structures_of(parser.get_parsed_content("model").labels), [Path(file) for file in files]
+    )

@@ -28,4 +28,4 @@ def dicom_mask(
     image, path = Path(item["image"]), output_dir / f"{item['case']}{ENDINGS['mask']}"
     if not path.is_file() or not is_dicom(image):
         return None
-    return DicomMask((read_image(path) > 0)[None].astype(np.uint8), {1: "thyroid nodule"}, [image])
+    return DicomMask((read_image(path) > 0)[None].astype(np.uint8), {"thyroid nodule": [1]}, [image])
