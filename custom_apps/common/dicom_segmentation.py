@@ -111,7 +111,9 @@ def write_dicom_segmentation(mask: DicomMask, path: str | Path, overwrite: bool 
             content_label="SEGMENTATION",
         )
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise DataError(mask.sources[0], f"no segmentation can refer to it ({error})", "single images, or slices with their place") from error
+        raise DataError(
+            mask.sources[0], f"no segmentation can refer to it ({error})", "single images, or slices with their place"
+        ) from error
     with partial_file(path, ".dcm") as temporary:
         segmentation.save_as(temporary)
     return path
