@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from custom_apps.seg.protocol import SegmentationProtocol, published_protocol
+from custom_apps.seg.protocol import SegmentationProtocol, protocol_for, published_protocol
 from custom_apps.seg.surface_distance import surface_distances
 
 LABELS = {"labels": {"background": 0, "liver": 1, "aorta": 2}}
@@ -132,3 +132,41 @@ def test_bad_options_are_refused(options, message):
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="case_3: expected maps"):
         SegmentationProtocol(LABELS).score(np.zeros((2, 3, 4)), np.zeros((2, 3, 5)), (1, 1, 1), "case_3")
+
+
+def test_toothfairy3_scores_dice_and_hd95():
+    labels = {"labels": {"background": 0, "tooth": 1, "canal": 2, "bridge": 3}}
+    reference = np.zeros((10, 10, 10), np.int16)
+    reference[2:6, 2:6, 2:6] = 1
+    reference[7:9, 7:9, 7:9] = 2
+    prediction = np.roll(np.where(reference == 1, 1, 0), 1, 0)
+    rows = by_label(published_protocol("toothfairy3", labels), prediction, reference, (0.3, 0.3, 0.3))
+    assert rows["tooth"]["dice"] == 0.75
+    assert rows["tooth"]["hd95_mm"] == pytest.approx(0.3)
+    assert (rows["canal"]["dice"], rows["canal"]["hd95_mm"]) == (0, math.inf)
+    assert rows["bridge"]["dice"] == 1
+    assert math.isnan(rows["bridge"]["hd95_mm"])
+
+
+def test_stsr2025_scores_overlap_surface_and_instances():
+    labels = {"labels": {"background": 0, "Tooth": 1, "Pulp": 2, "Wisdom tooth": 3}}
+    reference = np.zeros((12, 12, 12), np.int16)
+    for corner in (0, 7):
+        reference[corner : corner + 4, 1:5, 1:5] = 1
+    reference[0:4, 7:11, 7:11] = 3
+    prediction = reference.copy()
+    prediction[7:11, 1:5, 1:5] = 3
+    rows = by_label(published_protocol("stsr2025", labels), prediction, reference, (0.3, 0.3, 0.3))
+    assert list(published_protocol("stsr2025", labels).measures) == ["dice", "nsd", "iou", "identification"]
+    assert rows["Tooth"]["identification"] == 0.5, "a tooth with the name of another is not identified"
+    assert rows["Wisdom tooth"]["identification"] == 1
+    assert all(math.isnan(rows["Pulp"][measure]) for measure in ("dice", "nsd", "iou", "identification"))
+    assert rows["Tooth"]["iou"] == 0.5
+
+
+def test_protocol_by_name_or_settings():
+    named = protocol_for(LABELS, "toothfairy3", measures=["iou"], convention="nnunet")
+    assert (named.measures, named.convention) == (("dice", "hd95_mm"), "challenge")
+    assert protocol_for(LABELS, measures=["iou", "instance_f1"]).measures == ("iou", "instance_f1")
+    with pytest.raises(ValueError, match="protocol: unknown 'tooth'"):
+        protocol_for(LABELS, "tooth")

@@ -77,3 +77,24 @@ def test_what_cannot_be_measured_is_refused():
         surface_distances(np.zeros((2, 2), bool), np.zeros((2, 2), bool), (1, 1, 1))
     with pytest.raises(ValueError, match="expected two masks"):
         surface_distances(np.zeros((2, 2), bool), np.zeros((2, 3), bool), (1, 1))
+
+
+@pytest.mark.parametrize(("axis", "spacing"), [(0, 0.5), (1, 0.4), (2, 0.3)])
+def test_a_tolerance_below_a_voxel_separates_moved_faces_from_sliding_ones(axis, spacing):
+    # A layer that crosses the whole image, moved by one voxel: its two faces are one voxel edge apart everywhere, and
+    # no other surface lies between. Tolerances a little below and above the edge give the two extremes.
+    mask = np.zeros((12, 14, 16), bool)
+    layer = [slice(None)] * 3
+    layer[axis] = slice(4, 9)
+    mask[tuple(layer)] = True
+    distances = surface_distances(np.roll(mask, 1, axis), mask, (0.5, 0.4, 0.3))
+    faces = (
+        2 * np.prod([n * s for n, s in zip(mask.shape, (0.5, 0.4, 0.3), strict=True)]) / (mask.shape[axis] * spacing)
+    )
+    total = distances.reference_area.sum()
+    # The rim where the layer meets the border of the image slides along itself and stays within any tolerance.
+    moved = 1 - distances.normalized_surface_dice(0.999 * spacing)
+    assert distances.normalized_surface_dice(1.001 * spacing) == 1
+    assert moved * total == pytest.approx(faces, rel=0.2)
+    assert 0 < moved < 1
+    assert distances.robust_hausdorff_mm(95) == pytest.approx(spacing)
