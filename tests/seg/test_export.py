@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from custom_apps.common.errors import DataError
+from custom_apps.seg.case_export import RestoreSegmentationd
 from custom_apps.seg.export import restore_probabilities, restore_segmentation
 from custom_apps.seg.preprocessing import preprocess_case
 from tests.seg.model_phantom import LABELS, IntensityNetwork, intensities, label_map, model
@@ -93,3 +94,29 @@ def test_logits_of_another_shape_are_refused():
     image, properties = prepared(label_map(), phantom)
     with pytest.raises(ValueError, match=f"expected {len(LABELS)} heads"):
         restore_segmentation(IntensityNetwork()(image)[0][:2], properties, phantom)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_deciding_first_gives_the_same_labels_where_nothing_is_resampled(dtype):
+    labels = label_map()
+    phantom = model(spacing=[1.0, 2.0, 1.0], transpose=(1, 0, 2))
+    image, properties = prepared(labels, phantom)
+    logits = IntensityNetwork()(image)[0].to(dtype)
+    found = restore_segmentation(logits, properties, phantom, decide_first=True)
+    assert np.array_equal(found, labels)
+    assert found.dtype == np.int16
+
+
+def test_deciding_first_takes_the_nearest_voxel_where_the_spacing_differs():
+    labels = label_map((12, 40, 36))
+    phantom = model(spacing=[4.0, 0.5, 1.0])
+    image, properties = prepared(labels, phantom)
+    logits = IntensityNetwork()(image)[0]
+    found = restore_segmentation(logits, properties, phantom, decide_first=True)
+    exact = restore_segmentation(logits, properties, phantom)
+    assert found.shape == exact.shape == labels.shape
+    assert (found == exact).mean() > 0.9
+    with pytest.raises(DataError, match="NaN or infinite"):
+        restore_segmentation(logits * np.nan, properties, phantom, decide_first=True)
+    with pytest.raises(ValueError, match="one of decide_first and probabilities_key"):
+        RestoreSegmentationd("pred", phantom, "probabilities", decide_first=True)
