@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import textwrap
+from itertools import takewhile
 
 import nibabel
 import numpy as np
@@ -70,6 +72,23 @@ def test_the_trained_model_takes_clicks(trained, data):
 
 def session_image(data):
     return data / "imagesTs" / "jaw_ts_000_0000.nii.gz"
+
+
+def test_the_model_card_shows_a_session_that_works(trained, data):
+    card = (CONFIGS.parent / "docs" / "README.md").read_text(encoding="utf-8")
+    lines = card[card.index("    from custom_apps.seg.interactive_session") :].splitlines()
+    program = textwrap.dedent("\n".join(takewhile(lambda line: not line or line.startswith("    "), lines)))
+    for printed, real in (
+        ("bundles/umamba_seg/models", trained / "models"),
+        ("case_0000.nii.gz", session_image(data)),
+        ("[10, 52, 31]", [10, 12, 11]),
+    ):
+        assert printed in program
+        program = program.replace(printed, str(real))
+    names = {}
+    exec(program, names)
+    assert names["labels"].dtype == np.int16
+    assert names["session"].clicks == []
 
 
 def test_evaluation_with_clicks_and_over_their_number(trained, data):
