@@ -33,7 +33,7 @@ from custom_apps.thyroid.phantom import write_thyroid_phantom
 from custom_networks.published import export
 from tests.bundles.bundle_cli import ROOT
 from tests.bundles.conftest import BUNDLES
-from tests.bundles.documented_commands import DOCUMENTS, Command, blocks, check, commands
+from tests.bundles.documented_commands import BUNDLE_COMMANDS, DOCUMENTS, Command, blocks, check, commands
 
 RUN = ("check", "phantom", "prepare", "convert")
 SMALLER = {
@@ -86,7 +86,7 @@ def test_options_and_overlays_in_the_text_exist(card):
     known = {key.partition("::")[0] for config in configs for key in yaml.safe_load(config.read_text(encoding="utf-8"))}
     for config in configs:
         known |= set(yaml.safe_load(config.read_text(encoding="utf-8")).get("configs", {}))
-    for function in (monai.bundle.run, run_folds):
+    for function in (*BUNDLE_COMMANDS.values(), run_folds):
         known |= set(inspect.signature(function).parameters)
     known |= set(re.findall(r"--([\w-]+)", help_of_all_commands()))
     known |= set(re.findall(r"--([\w-]+)", torchrun_options().format_help()))
@@ -160,16 +160,18 @@ def test_cheap_commands_run(card, data, workspace):
     if bundle != "umamba_seg":
         return
 
-    (predict,) = (command for command in commands(card) if "bundles/umamba_seg/configs/inference.yaml" in command.words)
+    config = "bundles/umamba_seg/configs/inference.yaml"
+    (predict,) = (one for one in commands(card) if "run" in one.words and config in one.words)
     fire.Fire({"run": monai.bundle.run}, command=list(predict.filled(**places).words[3:]), serialize=lambda _: "")
     (predicted,) = places["OUT"].glob("*.nii.gz")
     (image,) = data[bundle]["IMAGES"].glob("*.nii.gz")
     assert nibabel.load(predicted).shape == nibabel.load(image).shape
 
     shutil.copy(image, "case_0000.nii.gz")
-    (program,) = (text for language, text in blocks(card) if language == "python")
     names = {}
-    exec(program, names)
+    for program in (text for language, text in blocks(card) if language == "python"):
+        exec(program, names)
+    assert names["client"].train_kwargs == {"dataset_dir": "DATASET", "plans_file": "plans.json"}
     assert (names["labels"] == nibabel.load(predicted).get_fdata().transpose()).all()
 
 
