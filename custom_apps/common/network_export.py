@@ -167,7 +167,7 @@ def _shape(value: Any) -> list[int | str]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the exporters' notes on packages that nobody asked for."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch._export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

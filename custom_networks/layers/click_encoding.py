@@ -74,4 +74,4 @@ class ClickEncoder(nn.Module):
         known = (labels != NOT_A_POINT).unsqueeze(-1)
         embeddings = torch.cat(list(self.label_embeddings))
         tokens = torch.where(known, codes + embeddings[labels.clamp(min=0)], self.not_a_point)
-        return torch.cat([tokens, self.not_a_point.expand(len(tokens), 1, -1)], dim=1)
+        return torch.cat([tokens, self.not_a_point.expand(tokens.shape[0], 1, -1)], dim=1)

@@ -84,7 +84,7 @@ class CrossAttentionClickMixer(GridMixer):
         """Mixes a feature map; ``clicks`` None gives an empty set of queries."""
         with torch.autocast(x.device.type, enabled=False):
             image = self.mix(self.to_tokens(x.to(torch.promote_types(x.dtype, torch.float32))))
-            queries = image.new_zeros(len(image), 0, self.dim) if clicks is None else self.click_encoder(*clicks)
+            queries = image.new_zeros(image.shape[0], 0, self.dim) if clicks is None else self.click_encoder(*clicks)
             query_code = queries
             image_code = self.click_encoder.position_code.grid(x.shape[2:]).flatten(1).T.expand_as(image)
             for block in self.cross_attention:

@@ -96,7 +96,7 @@ class MaskedAutoencoder(nn.Module):
 
     def _mask(self, image: torch.Tensor, noise: torch.Tensor | None, mask_ratio: float | None) -> PatchMask:
         if noise is None:
-            noise = torch.rand(len(image), self.patch_embedding.patches, device=image.device)
+            noise = torch.rand(image.shape[0], self.patch_embedding.patches, device=image.device)
         return random_mask(noise, self.mask_ratio if mask_ratio is None else mask_ratio, self.token_order)
 
     def _visible(
@@ -107,7 +107,7 @@ class MaskedAutoencoder(nn.Module):
         tokens = take_tokens(tokens, mask.keep)
         if self.class_token is not None:
             first = (self.class_token + self.position_embedding[:, :1]).to(tokens.dtype)
-            tokens = torch.cat([first.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         return tokens, mask
 
     def encode(

@@ -61,5 +61,5 @@ def restore_tokens(kept: torch.Tensor, filler: torch.Tensor, restore: torch.Tens
     Returns:
         (B, L, C) in raster order.
     """
-    hidden = filler.to(kept.dtype).expand(len(kept), restore.shape[1] - kept.shape[1], -1)
+    hidden = filler.to(kept.dtype).expand(kept.shape[0], restore.shape[1] - kept.shape[1], -1)
     return take_tokens(torch.cat([kept, hidden], dim=1), restore)

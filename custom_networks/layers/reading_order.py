@@ -29,11 +29,11 @@ class ReadingOrder(NamedTuple):
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens (B, L, C) in this order."""
-        return take_tokens(tokens, self.forth.expand(len(tokens), -1))
+        return take_tokens(tokens, self.forth.expand(tokens.shape[0], -1))
 
     def undo(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens (B, L, C) in this order, back in raster order."""
-        return take_tokens(tokens, self.back.expand(len(tokens), -1))
+        return take_tokens(tokens, self.back.expand(tokens.shape[0], -1))
 
 
 def transposed_order(
@@ -52,6 +52,6 @@ def transposed_order(
     forth = order[None] if keep is None else order.argsort()[keep].argsort(dim=1)
     length = forth.shape[1] + len(class_places)
     slots = torch.tensor([i for i in range(length) if i not in set(class_places)], device=device)
-    places = torch.arange(length, device=device).expand(len(forth), -1).clone()
+    places = torch.arange(length, device=device).expand(forth.shape[0], -1).clone()
     places[:, slots] = slots[forth]
     return ReadingOrder(places, places.argsort(dim=1))

@@ -52,7 +52,7 @@ class SelfAttention(nn.Module):
             bias = own if bias is None else bias + own
         if bias is None:
             return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype).expand(len(q), -1, -1, -1))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype).expand(q.shape[0], -1, -1, -1))
         # Kernels with and without a bias lay heads out differently; a view that fits one breaks exported graphs.
         return self.out_proj(torch.cat(mixed.unbind(1), dim=-1))
 

@@ -200,7 +200,7 @@ class ViTPyramid(nn.Module):
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Four maps (B, C, …) of an image (B, in_channels, *image_size), the finest first."""
         tokens = self.patch_embedding(image)
-        tokens = torch.cat([self.class_token.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = torch.cat([self.class_token.to(tokens.dtype).expand(tokens.shape[0], -1, -1), tokens], dim=1)
         if self.position_embedding is not None:
             tokens = tokens + self.position_embedding
         maps = [tap[:, 1:].transpose(1, 2).unflatten(2, self.grid) for tap in self.encoder.taps(tokens, self.taps)]

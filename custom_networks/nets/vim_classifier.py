@@ -96,7 +96,7 @@ class VimClassifier(nn.Module):
         """Tokens before the first block, and what the encoder needs beside them."""
         tokens = self.patch_embedding(image)
         for place, token in zip(self.class_places, (self.class_token, self.tail_token), strict=False):
-            token = token.to(tokens.dtype).expand(len(tokens), -1, -1)
+            token = token.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
             tokens = torch.cat([tokens[:, :place], token, tokens[:, place:]], dim=1)
         rotation = rotation_of(self.rotary, tokens, self.grid, self.class_places)
         if self.position_embedding is not None:

@@ -74,7 +74,7 @@ class ViTClassifier(nn.Module):
 
     def _encoder_input(self, image: torch.Tensor) -> torch.Tensor:
         tokens = self.patch_embedding(image)
-        first = self.class_token.to(tokens.dtype).expand(len(tokens), -1, -1)
+        first = self.class_token.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         return self.dropout(torch.cat([first, tokens], dim=1) + self.position_embedding)
 
     def tokens(self, image: torch.Tensor) -> torch.Tensor:

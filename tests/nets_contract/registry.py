@@ -69,8 +69,8 @@ class Prediction(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return self.network(*inputs).prediction
+    def forward(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return self.network(image, noise).prediction
 
 
 def patch_network(name: str, network: type, size: tuple[int, ...] = (8, 12, 4), **extra) -> Entry:
