@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,27 +53,19 @@ def write_worst_cases(cases: Sequence[WorstCase], folder: str | Path) -> None:
     write_json({"cases": entries}, folder / WORST)
 
 
-class WorstCases:
+class WorstCases(ABC):
     """Handler of an evaluator that keeps what is needed to draw its worst cases, and draws them in the end.
 
-    In a distributed run rank 0 draws, from the cases of all ranks.
+    The evaluator's batches and outputs have to be lists of cases, as MONAI's ``decollate`` leaves them. In a
+    distributed run rank 0 draws, from the cases of all ranks.
 
     Args:
         folder: receives what `write_worst_cases` writes.
-        row: takes an item with its output and gives ``case``, ``badness`` (larger is worse, NaN worst), ``note``,
-            ``caption`` and whatever ``draw`` needs, in arrays and plain values.
-        draw: takes such a row and a path, and writes the picture.
         cases: how many.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        row: Callable[[Mapping[str, Any]], dict[str, Any]],
-        draw: Callable[[Mapping[str, Any], Path], None],
-        cases: int = 3,
-    ):
-        self.folder, self.row, self.draw, self.cases = Path(folder), row, draw, cases
+    def __init__(self, folder: str | Path, cases: int = 3):
+        self.folder, self.cases = Path(folder), cases
         self.rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -80,17 +74,30 @@ class WorstCases:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: self._write())
 
+    @abstractmethod
+    def row(self, item: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What is kept of a case, small and picklable; None of one that does not count.
+
+        Args:
+            item: of the batch, with the output's ``pred``.
+
+        Returns:
+            ``case``, ``badness`` (larger is worse, NaN worst), ``note``, ``caption``, and what :meth:`draw` needs.
+        """
+
+    @abstractmethod
+    def draw(self, row: Mapping[str, Any], path: Path) -> None:
+        """Writes the picture of a case."""
+
     def _collect(self, engine: Engine) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self.rows = self._worst([*self.rows, self.row({**item, **output})])
+            if (row := self.row({**item, "pred": output["pred"]})) is not None:
+                self.rows = self._worst([*self.rows, row])
 
     def _write(self) -> None:
         rows = self._worst(each_once(gather_rows(self.rows)))
         if is_main_process():
-            cases = [
-                WorstCase(row["case"], row["note"], row["caption"], lambda path, row=row: self.draw(row, path))
-                for row in rows
-            ]
+            cases = [WorstCase(row["case"], row["note"], row["caption"], partial(self.draw, row)) for row in rows]
             write_worst_cases(cases, self.folder)
 
     def _worst(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from custom_apps.common.distributed import is_main_process
 from custom_apps.common.figures import figure
 from custom_apps.common.gathering import each_once, gather_rows
 from custom_apps.common.partial_file import partial_file
+from custom_apps.common.worst_cases import WorstCase, write_worst_cases
 from custom_apps.thyroid.image_file import read_image
 from custom_apps.thyroid.segmentation_metrics import NODULE, image_scores
 
@@ -74,10 +76,12 @@ class OverlaySheet:
         path: the figure.
         records: of the evaluator's images, see `custom_apps.thyroid.records`; the files are read again.
         images: how many to draw.
+        worst: number of worst images that get a picture of their own beside the figure, see
+            :func:`custom_apps.common.worst_cases.write_worst_cases`.
     """
 
-    def __init__(self, path: str | Path, records: Sequence[Mapping[str, Any]], images: int = 8):
-        self.path, self.images = Path(path), images
+    def __init__(self, path: str | Path, records: Sequence[Mapping[str, Any]], images: int = 8, worst: int = 3):
+        self.path, self.images, self.worst = Path(path), images, worst
         self.paths = {str(record["case"]): record["image"] for record in records}
         self._rows: list[dict[str, Any]] = []
 
@@ -104,12 +108,18 @@ class OverlaySheet:
         ranked = sorted(rows, key=lambda row: (np.nan_to_num(row["dice"], nan=-1.0), row["case"]))
         places = np.linspace(0, len(ranked) - 1, min(self.images, len(ranked))).round().astype(int)
         draw_sheet([self._view(ranked[place]) for place in places], self.path)
+        write_worst_cases([self._worst(self._view(row)) for row in ranked[: self.worst]], self.path.parent)
 
     def _view(self, row: Mapping[str, Any]) -> _View:
         pixels = int(np.prod(row["size"]))
         prediction, truth = (np.unpackbits(m)[:pixels].reshape(row["size"]).astype(bool) for m in row["masks"])
         image = read_image(self.paths[row["case"]])
         return _View(row["case"], row["dice"], with_outlines(image, prediction, truth))
+
+    @staticmethod
+    def _worst(view: _View) -> WorstCase:
+        caption = "Green: reference, orange: prediction."
+        return WorstCase(view.case, dice_text(view.dice), caption, partial(save_picture, view.picture))
 
 
 def draw_sheet(views: Sequence[_View], path: str | Path) -> None:
@@ -121,6 +131,10 @@ def draw_sheet(views: Sequence[_View], path: str | Path) -> None:
             axes.axis("off")
         for view, axes in zip(views, grid.ravel(), strict=False):
             axes.imshow(view.picture)
-            dice = "no nodule" if np.isnan(view.dice) else f"Dice {view.dice:.3f}"
-            axes.set_title(f"{view.case}  {dice}", fontsize=8, fontweight="normal")
+            axes.set_title(f"{view.case}  {dice_text(view.dice)}", fontsize=8, fontweight="normal")
         drawn.supxlabel("green: reference    orange: prediction    from the worst to the best Dice", fontsize=8)
+
+
+def dice_text(dice: float) -> str:
+    """Dice of an image in words; NaN where there is no nodule in either mask."""
+    return "no nodule" if np.isnan(dice) else f"Dice {dice:.3f}"

@@ -13,7 +13,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from ignite.engine import Engine
 from PIL import Image
+
+from custom_apps.common.room import Room
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = (
@@ -73,6 +76,24 @@ class Page(HTMLParser):
     def pictures(self) -> list[Image.Image]:
         sources = [value for tag, name, value in self.attributes if tag == "img" and name == "src"]
         return [Image.open(io.BytesIO(base64.b64decode(source.split(",", 1)[1]))) for source in sources]
+
+
+def bundle_of(room: Room) -> Path:
+    """Folder of the bundle of a room."""
+    return Path(__file__).parents[2] / "bundles" / room.bundle
+
+
+def evaluated(handlers: list, items: list[dict]) -> None:
+    """Lets handlers of an evaluator see items one by one; ``pred`` is what the network would have said."""
+
+    def process(engine: Engine, item: dict) -> list[dict]:
+        engine.state.batch = [{key: value for key, value in item.items() if key != "pred"}]
+        return [{"pred": item["pred"]}]
+
+    engine = Engine(process)
+    for handler in handlers:
+        handler.attach(engine)
+    engine.run(items)
 
 
 def checked(path: Path, most_bytes: int = 4_000_000) -> Page:
