@@ -4,11 +4,16 @@ import tifffile
 
 from custom_apps.common.errors import DataError
 from custom_apps.seg.check import check_dataset
+from custom_apps.seg.phantom_cbct import write_cbct_phantom
 from custom_apps.seg.phantom_cells import write_cell_phantom
 from custom_apps.seg.phantom_ct import write_ct_phantom
 from custom_apps.seg.raw_dataset import RawDataset
 
-WRITERS = [(write_ct_phantom, {"shape": (16, 32, 36)}), (write_cell_phantom, {"shape": (48, 64)})]
+WRITERS = [
+    (write_ct_phantom, {"shape": (16, 32, 36)}),
+    (write_cell_phantom, {"shape": (48, 64)}),
+    (write_cbct_phantom, {"size": 28}),
+]
 
 
 def contents(folder):
