@@ -88,7 +88,7 @@ def test_volumes_of_any_name_and_one_damaged(segmenter, tmp_path, capsys):
 
     results = json.loads((output / "results.json").read_text())
     assert list(results["left_out"]) == ["-damaged"]
-    assert results["cases"]["scan_2023"]["files"] == ["scan_2023.nii.gz"]
+    assert "scan_2023.nii.gz" in results["cases"]["scan_2023"]["files"]
     mask = sitk.GetArrayFromImage(sitk.ReadImage(str(output / "-dash.mha")))
     for row in results["cases"]["-dash"]["numbers"]["volumes"]:
         assert row["voxels"] == int((mask == LABELS[row["structure"]]).sum())

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from custom_apps.common.disk_space import bytes_of, require_space
 from custom_apps.common.distributed import without_ddp
 from custom_apps.common.errors import DataError
 from custom_apps.common.partial_file import partial_file
@@ -20,7 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 def save_whole(content: Any, path: str | Path) -> None:
-    """Writes a checkpoint under a temporary name and renames it, so that ``path`` is never half a file."""
+    """Writes a checkpoint under a temporary name and renames it, so that ``path`` is never half a file.
+
+    Raises:
+        DataError: if the disk has no room for it; what was there before stays.
+    """
+    require_space(path, bytes_of(content), "a checkpoint")
     with partial_file(path) as temporary:
         torch.save(content, temporary)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "unable to allocate")
 ADVICE = (
     "lower batch_size (of a plan: plan_overrides), patch_size, sw_batch_size or clip_batch_size, or num_workers; or "
-    "set amp: true, checkpointing: true, or, for the sliding window, accumulate_device: cpu, accumulate_dtype: float16"
+    "set amp: true, checkpointing: true, or, for the sliding window, sum_dtype: float16, sum_device: cpu"
 )
 
 

@@ -15,7 +15,8 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from custom_apps.common.distributed import sum_over_ranks, world_size
+from custom_apps.common.distributed import sum_over_ranks, without_ddp, world_size
+from custom_apps.common.finite_guard import explain_nonfinite, nonfinite_gradients
 from custom_apps.common.nested import map_tensors
 from custom_apps.common.seeding import derived_seed, seeded
 
@@ -64,8 +65,9 @@ class Trainer(SupervisedTrainer):
             and processes exchange them once. What is left of an epoch that n does not divide is dropped.
         clip_norm: largest norm of all gradients together, None for no clipping.
         amp_dtype: see :func:`autocast_dtype`. Float16 comes with a gradient scaler.
-        nonfinite: what to do when loss or gradient is not finite: ``stop`` raises :class:`NonFiniteLossError`;
-            ``skip`` leaves out the step, in all processes, and goes on, but stops after ``largest_skip`` in a row.
+        nonfinite: what to do when loss or gradient is not finite, besides naming the first layer where it is so:
+            ``stop`` raises :class:`NonFiniteLossError`; ``skip`` leaves out the step, in all processes, and goes on,
+            but stops after ``largest_skip`` in a row.
         largest_skip: number of consecutive steps that may be skipped.
         keep_predictions: whether ``engine.state.output`` has the predictions; False for networks whose output has no
             batch axis, such as masked autoencoders.
@@ -129,7 +131,7 @@ class Trainer(SupervisedTrainer):
                 engine.state.output[Keys.PRED] = map_tensors(predictions, torch.Tensor.detach)
             engine.state.output[Keys.LOSS] = sum_over_ranks(loss.detach()) / world_size()
             engine.fire_event(IterationEvents.LOSS_COMPLETED)
-            self._judge(engine, "loss", float(engine.state.output[Keys.LOSS]))
+            self._judge(engine, "loss", float(engine.state.output[Keys.LOSS]), self._explained)
             if self._finite:
                 loss = loss / engine.accumulation_steps
                 (loss if engine.scaler is None else engine.scaler.scale(loss)).backward()
@@ -145,11 +147,14 @@ class Trainer(SupervisedTrainer):
             if engine.scaler is not None:
                 engine.scaler.unscale_(engine.optimizer)
             parameters = [p for group in engine.optimizer.param_groups for p in group["params"]]
-            norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if self.clip_norm is None else self.clip_norm)
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             engine.state.gradient_norm = float(norm)
             # A scaler meets infinite gradients as a matter of course and deals with them itself.
             if engine.scaler is None:
-                self._judge(engine, "gradient norm", engine.state.gradient_norm)
+                self._judge(engine, "gradient norm", engine.state.gradient_norm, nonfinite_gradients)
+            # Afterwards, because clipping by a norm that is not finite spoils every gradient.
+            if self.clip_norm is not None and self._finite:
+                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
         if not self._finite:
             engine.optimizer.zero_grad(set_to_none=True)
             self.skipped_in_a_row += 1
@@ -162,9 +167,18 @@ class Trainer(SupervisedTrainer):
             engine.scaler.update()
         engine.fire_event(TrainingEvents.STEP_COMPLETED)
 
-    def _judge(self, engine: Trainer, what: str, value: float) -> None:
+    def _explained(self, network: nn.Module) -> str:
+        """Which layer the first value that is not finite comes from."""
+        inputs, _, args, kwargs = _prepared(self, self.state.batch)
+        with torch.autocast(self.state.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            return explain_nonfinite(
+                network, inputs, lambda: self.inferer(inputs, without_ddp(network), *args, **kwargs)
+            )
+
+    def _judge(self, engine: Trainer, what: str, value: float, explain: Callable[[nn.Module], str]) -> None:
         if math.isfinite(value):
             return
+        first = self._finite and self.skipped_in_a_row == 0
         self._finite = False
         cases = engine.state.batch.get("case", "unknown") if isinstance(engine.state.batch, dict) else "unknown"
         rate = engine.optimizer.param_groups[0]["lr"]
@@ -172,6 +186,9 @@ class Trainer(SupervisedTrainer):
             f"{what} is {value} in epoch {engine.state.epoch}, iteration {engine.state.iteration} "
             f"(cases {cases}, learning rate {rate:.3g})"
         )
+        # Looked for once in a row: it costs a forward pass.
+        if first:
+            message = f"{message}; {explain(engine.network)}"
         if self.nonfinite == "stop" or self.skipped_in_a_row >= self.largest_skip:
             advice = "train in float32 or bfloat16, lower the learning rate, or check the images for extreme values"
             raise NonFiniteLossError(f"{message}; {advice}")
