@@ -6,6 +6,7 @@ import configparser
 import json
 import re
 
+import nibabel
 import pytest
 import torch
 from monai.bundle import ConfigParser, create_workflow
@@ -13,10 +14,11 @@ from monai.transforms import Compose
 
 import custom_networks
 from custom_apps.common.packing import LARGEST_BYTES
+from custom_apps.seg.phantom_ct import write_ct_phantom
 from tests.bundles.bundle_cli import ROOT
 from tests.bundles.conftest import BUNDLES
 
-pytestmark = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+each_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 
 HEADINGS = ("Model overview", "Data", "Training", "Evaluation", "Prediction", "References")
 # The zoo's own properties of metadata, and those that nearly all of its bundles give.
@@ -48,6 +50,7 @@ def released(bundle):
     return [path for part in ("configs", "docs") for path in (bundle / part).rglob("*") if path.is_file()]
 
 
+@each_bundle
 def test_files(bundle):
     assert (bundle / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     assert "_v" not in bundle.name
@@ -63,6 +66,7 @@ def test_files(bundle):
     assert {"train.yaml", "evaluate.yaml", "inference.yaml", "multi_gpu.yaml", "tracking.yaml"} <= names
 
 
+@each_bundle
 def test_model_card_has_the_usual_sections(bundle):
     text = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
@@ -71,6 +75,7 @@ def test_model_card_has_the_usual_sections(bundle):
     assert "License: Apache-2.0" in text
 
 
+@each_bundle
 def test_metadata_agree_with_versions_and_lock(bundle):
     content = metadata(bundle)
     assert content.keys() >= FIELDS
@@ -91,6 +96,7 @@ def test_metadata_agree_with_versions_and_lock(bundle):
         assert lock[name.lower()] == version, name
 
 
+@each_bundle
 def test_first_input_and_output_are_described(bundle):
     formats = metadata(bundle)["network_data_format"]
     assert next(iter(formats["inputs"])) == "image"
@@ -99,6 +105,7 @@ def test_first_input_and_output_are_described(bundle):
         assert sorted(tensor["channel_def"], key=int) == [str(i) for i in range(tensor["num_channels"])]
 
 
+@each_bundle
 def test_logging_configuration_is_literal(bundle):
     parser = configparser.RawConfigParser()
     parser.read(bundle / "configs" / "logging.conf")
@@ -108,6 +115,7 @@ def test_logging_configuration_is_literal(bundle):
             assert parser[section]["args"] in ("(sys.stdout,)", "(sys.stderr,)")
 
 
+@each_bundle
 def test_code_is_named_by_target_and_found_first(bundle):
     """An ``import`` of ours would run before the bundle is on the path."""
     for path in sorted((bundle / "configs").glob("*.yaml")):
@@ -119,6 +127,7 @@ def test_code_is_named_by_target_and_found_first(bundle):
                 assert content[name][0] == "@bundle_on_path", path
 
 
+@each_bundle
 def test_handlers_are_lists_that_tools_can_walk(bundle):
     parser = read(bundle, "train")
     for name in ("train::handlers", "validate::handlers"):
@@ -130,6 +139,7 @@ def test_handlers_are_lists_that_tools_can_walk(bundle):
     assert isinstance(read(bundle, "inference")["handlers"], list)
 
 
+@each_bundle
 def test_inference_has_what_label_and_deploy_look_up(bundle):
     """Both build these items alone, without ``initialize``, and take the chains apart."""
     present = [name for name in TASKS[1:] if (bundle / "configs" / f"{name}.yaml").is_file()]
@@ -141,6 +151,7 @@ def test_inference_has_what_label_and_deploy_look_up(bundle):
         assert callable(parser.get_parsed_content("inferer"))
 
 
+@each_bundle
 def test_inference_workflow_is_made_without_data_or_weights(bundle, tmp_path):
     """Tools open a bundle to look at it before there is anything to predict."""
     workflow = create_workflow(
@@ -154,3 +165,21 @@ def test_inference_workflow_is_made_without_data_or_weights(bundle, tmp_path):
     )
     assert workflow.version == metadata(bundle)["version"]
     assert isinstance(workflow.network_def, torch.nn.Module)
+
+
+def test_label_predicts_one_image_with_the_chains(tmp_path):
+    """MONAI Label gives the path of an image and applies the parts one by one."""
+    data = write_ct_phantom(tmp_path, cases=1, test_cases=1, shape=(16, 24, 24))
+    (image,) = (data / "imagesTs").iterdir()
+    parser = read(ROOT / "bundles" / "umamba_seg", "inference")
+    parser["output_dir"] = str(tmp_path / "out")
+    item = {"image": str(image)}
+    for transform in parser.get_parsed_content("preprocessing").transforms:
+        item = transform(item)
+    network = parser.get_parsed_content("network_def").eval()
+    with torch.no_grad():
+        item["pred"] = parser.get_parsed_content("inferer")(item["image"][None], network)[0]
+    for transform in parser.get_parsed_content("postprocessing").transforms:
+        item = transform(item)
+    (label,) = (tmp_path / "out").iterdir()
+    assert nibabel.load(label).shape == nibabel.load(image).shape
