@@ -16,8 +16,10 @@ from scipy.ndimage import find_objects
 
 from custom_apps.common.errors import DataError
 from custom_apps.common.partial_file import write_json
+from custom_apps.seg.case_pool import processes_for, run_cases
+from custom_apps.seg.check import total_bytes
 from custom_apps.seg.connected_components import check_connectivity, connected_components
-from custom_apps.seg.raw_dataset import RawDataset
+from custom_apps.seg.raw_dataset import Case, RawDataset
 
 LabelMapFilter = Callable[[np.ndarray, Sequence[float]], np.ndarray]
 
@@ -35,6 +37,30 @@ def component_volumes_mm3(
     """
     components = connected_components(segmentation == class_id, connectivity)
     return np.bincount(components.ravel())[1:] * float(np.prod(spacing_mm))
+
+
+def case_volumes_mm3(
+    segmentation: np.ndarray,
+    spacing_mm: Sequence[float],
+    class_ids: Sequence[int],
+    connectivity: int = 18,
+    whole_class: bool = False,
+) -> dict[int, list[float]]:
+    """Volumes of the components, or of the whole, of each label that a label map has.
+
+    Args:
+        segmentation: label map (z, y, x).
+        spacing_mm: voxel edge per axis.
+        class_ids: labels to look for.
+        connectivity: 6, 18 or 26.
+        whole_class: one volume for each label.
+    """
+    boxes, volumes = find_objects(segmentation), {}
+    for class_id in (int(label) for label in class_ids):
+        if class_id <= len(boxes) and boxes[class_id - 1] is not None:
+            parts = component_volumes_mm3(segmentation[boxes[class_id - 1]], class_id, spacing_mm, connectivity)
+            volumes[class_id] = [float(parts.sum())] if whole_class else parts.tolist()
+    return volumes
 
 
 class ComponentFilter:
@@ -72,12 +98,23 @@ class ComponentFilter:
             connectivity: 6, 18 or 26.
             whole_class: learn the volumes of whole classes.
         """
-        volumes: dict[int, list[float]] = {int(class_id): [] for class_id in class_ids}
-        for segmentation, spacing_mm in cases:
-            for class_id, found in volumes.items():
-                parts = component_volumes_mm3(segmentation, class_id, spacing_mm, connectivity)
-                found.extend([parts.sum()] if whole_class and len(parts) else parts)
-        thresholds = {class_id: float(np.percentile(found, percentile)) for class_id, found in volumes.items() if found}
+        found = [case_volumes_mm3(*case, class_ids, connectivity, whole_class) for case in cases]
+        return cls.of_volumes(found, percentile, connectivity, whole_class)
+
+    @classmethod
+    def of_volumes(
+        cls,
+        volumes: Iterable[Mapping[int, Sequence[float]]],
+        percentile: float = 0.5,
+        connectivity: int = 18,
+        whole_class: bool = False,
+    ) -> ComponentFilter:
+        """The filter of the volumes that :func:`case_volumes_mm3` found in each case."""
+        pooled: dict[int, list[float]] = {}
+        for case in volumes:
+            for class_id, found in case.items():
+                pooled.setdefault(class_id, []).extend(found)
+        thresholds = {class_id: float(np.percentile(found, percentile)) for class_id, found in pooled.items()}
         return cls(thresholds, connectivity, whole_class)
 
     @classmethod
@@ -149,11 +186,17 @@ def fit_component_filter(
     """
     dataset = RawDataset(dataset_dir)
     chosen = [case for case in dataset.training_cases if cases is None or case.identifier in set(cases)]
-    read = (dataset.read_label(case) for case in chosen)
-    label_maps = ((segmentation[0], properties["spacing"]) for segmentation, properties in read)
-    fitted = ComponentFilter.fit(label_maps, dataset.labels.foreground_labels, **options)
+    components = {name: options[name] for name in ("connectivity", "whole_class") if name in options}
+    arguments = [(dataset, case, components) for case in chosen]
+    processes = processes_for(total_bytes(chosen), None)
+    fitted = ComponentFilter.of_volumes(run_cases(_volumes_of, arguments, processes, "components"), **options)
     fitted.write(path)
     return fitted
+
+
+def _volumes_of(dataset: RawDataset, case: Case, components: dict[str, Any]) -> dict[int, list[float]]:
+    segmentation, properties = dataset.read_label(case)
+    return case_volumes_mm3(segmentation[0], properties["spacing"], dataset.labels.foreground_labels, **components)
 
 
 class FilterComponentsd(MapTransform):
