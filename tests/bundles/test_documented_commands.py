@@ -28,6 +28,7 @@ from custom_apps.common.fold_run import run_folds
 from custom_apps.echo.phantom import write_echonet_phantom
 from custom_apps.echo.phantom_camus import write_camus_phantom
 from custom_apps.seg.model_folder import open_model
+from custom_apps.seg.phantom_cbct import write_stsr_phantom, write_toothfairy3_phantom
 from custom_apps.seg.phantom_ct import write_ct_phantom
 from custom_apps.thyroid.phantom import write_thyroid_phantom
 from custom_networks.published import export
@@ -112,12 +113,14 @@ def data(tmp_path_factory):
     """Bundle to what the names of data in its documents stand for."""
     folder = tmp_path_factory.mktemp("data")
     ct = write_ct_phantom(folder, cases=3, test_cases=1, shape=(16, 24, 24))
+    stsr = write_stsr_phantom(folder, cases=1, test_cases=1, size=24, unlabeled=1)
+    toothfairy3 = write_toothfairy3_phantom(folder, cases=1, size=24)
     echo = write_echonet_phantom(folder, cases=3, test_cases=1, frames=(20, 30), size=32)
     camus = write_camus_phantom(folder, cases=2, test_cases=1, size=48, prepare=False)
     glioma = write_glioma_phantom(folder, cases=2, size=24, unknown_every=0)
     thyroid = write_thyroid_phantom(folder, cases=12, test_cases=2, layout="tn3k", size=96)
     return {
-        "umamba_seg": {"DATASET": ct, "IMAGES": ct / "imagesTs"},
+        "umamba_seg": {"DATASET": ct, "IMAGES": ct / "imagesTs", "RAW": stsr, "TOOTHFAIRY3": toothfairy3},
         "echo_ef_mamba3d": {"DATASET": echo, "CAMUS": camus},
         "brain_idh_ssm_mae": {"RAW": glioma},
         "thyroid_deblur_mae": {"DATASET": thyroid},
