@@ -14,6 +14,8 @@ import time
 import torch
 import torch.distributed as dist
 
+from custom_apps.common.restart_store import agent_store
+
 
 def is_distributed() -> bool:
     """Whether a process group exists."""
@@ -109,7 +111,11 @@ def start(backend: str | None = None, timeout_minutes: float = 10.0) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not is_distributed():
-        dist.init_process_group(backend, timeout=datetime.timedelta(minutes=timeout_minutes))
+        timeout = datetime.timedelta(minutes=timeout_minutes)
+        own = {}
+        if (store := agent_store(timeout)) is not None:
+            own = {"store": store, "rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
+        dist.init_process_group(backend, timeout=timeout, **own)
     import ignite.distributed
 
     ignite.distributed.sync()

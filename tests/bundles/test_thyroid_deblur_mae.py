@@ -210,6 +210,17 @@ def test_other_encoders_and_decoders_train_and_score(nodules, overlays, tmp_path
     assert json.loads((tmp_path / "eval" / "test" / "results.json").read_text())["images"] == 3
 
 
+def test_two_processes_train_a_classifier_as_one(classes, tmp_path):
+    options = SMALL | {"epochs": 2, "warmup_epochs": 1, "drop_path": 0.0}
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    run(bundle_command(config(*CLASSIFICATION), **places(alone, classes), **options | {"batch_size": 4}))
+    command = bundle_command(config(*CLASSIFICATION, "multi_gpu"), **places(together, classes), **options)
+    run(torchrun_command(2, command))
+    for ours, theirs in zip(log_rows(together), log_rows(alone), strict=True):
+        for column in ("train_loss", "val_loss", "val_auroc", "lr"):
+            assert float(ours[column]) == pytest.approx(float(theirs[column]), rel=2e-4), column
+
+
 def test_two_processes_train_and_score_as_one(segmented, nodules, tmp_path):
     options = places(tmp_path, nodules) | SMALL
     files = config(*SEGMENTATION, "multi_gpu")
