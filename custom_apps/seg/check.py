@@ -31,7 +31,7 @@ def check_dataset(
     Args:
         folder: the data set, or its reader.
         num_processes: processes that read files; by default as many as its size is worth.
-        test: whether to look at ``imagesTs`` and ``labelsTs`` too.
+        test: whether to look at ``imagesTs``, ``labelsTs`` and ``unlabeledTr`` too.
 
     Returns:
         The problems, none for a sound data set.
@@ -39,17 +39,18 @@ def check_dataset(
     try:
         dataset = folder if isinstance(folder, RawDataset) else RawDataset(folder)
         cases, listing = dataset.list_training_cases()
-        test_cases, test_listing = dataset.list_test_cases() if test else ([], [])
+        further = (dataset.list_test_cases(), dataset.list_unlabeled_cases()) if test else ()
     except DataError as error:
         return [Problem.of(error)]
-    problems = [Problem.of(error) for error in (*listing, *test_listing)]
+    problems = [Problem.of(error) for error in (*listing, *(error for _, errors in further for error in errors))]
+    other_cases = [case for found, _ in further for case in found]
     problems += _unpaired_labels(dataset, cases, listing) + _colliding_names(dataset, cases)
     if not listing and dataset.num_training != len(cases):
         problems.append(
             Problem(str(dataset.path), f"numTraining is {dataset.num_training}", f"{len(cases)}, the cases")
         )
-    processes = processes_for(total_bytes([*cases, *test_cases]), num_processes)
-    arguments = [(dataset, case) for case in (*cases, *test_cases)]
+    processes = processes_for(total_bytes([*cases, *other_cases]), num_processes)
+    arguments = [(dataset, case) for case in (*cases, *other_cases)]
     findings = run_cases(check_case, arguments, processes, "check")
     problems += [problem for found, _ in findings for problem in found]
     if cases and not any(has_foreground for _, has_foreground in findings[: len(cases)]):

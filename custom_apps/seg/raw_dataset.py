@@ -124,6 +124,11 @@ class RawDataset:
         ]
         return labelled, problems
 
+    def list_unlabeled_cases(self) -> tuple[list[Case], list[DataError]]:
+        """Cases of ``unlabeledTr`` whose images are all there, and every problem of the listing; none without it."""
+        folder = self.folder / "unlabeledTr"
+        return self._group(folder) if folder.is_dir() else ([], [])
+
     def list_training_cases(self) -> tuple[list[Case], list[DataError]]:
         """Training cases whose files are all there, and every problem of the listing."""
         if "dataset" in self.description:

@@ -13,6 +13,16 @@ def test_a_sound_data_set(tmp_path):
     assert check_dataset(folder) == []
 
 
+def test_images_without_labels_are_checked_too(tmp_path):
+    folder = raw_dataset(tmp_path)
+    path = write(volume(5)[0], folder / "unlabeledTr" / "new_0000.nii.gz")
+    assert check_dataset(folder) == []
+    path.write_bytes(path.read_bytes()[:-40])
+    write(volume(6)[0], folder / "unlabeledTr" / "unnumbered.nii.gz")
+    found = [problem.path for problem in check_dataset(folder)]
+    assert found == [str(path.with_name("unnumbered.nii.gz")), str(path)]
+
+
 def _not_a_number(folder):
     image, _ = volume(0)
     image[2, 3, 4] = np.nan
