@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from custom_apps.common.audit_targets import OWN_PACKAGES
+
 CODE = {
     *(".bat", ".cmd", ".cpp", ".cu", ".dll", ".dylib", ".exe", ".h", ".ipynb", ".jar", ".js", ".ps1", ".py", ".pyc"),
     *(".pyd", ".pyw", ".pyx", ".sh", ".so", ".whl", ".egg"),
@@ -51,8 +53,8 @@ def walk(folder: Path, left_out: frozenset[str] = frozenset()) -> Iterator[Path]
 def file_problem(path: Path, bundle: Path) -> str | None:
     """Why a file does not belong into a bundle; None if nothing is wrong.
 
-    Python and its extensions are allowed only as copies, byte for byte, of the packages at work, as in a released
-    archive; checkpoints only as tensors and plain values.
+    Code is allowed only as copies, byte for byte, of the packages at work, as in a released archive; checkpoints only of
+    tensors and plain values.
     """
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
@@ -60,8 +62,12 @@ def file_problem(path: Path, bundle: Path) -> str | None:
     if not stat.S_ISREG(mode):
         return "is no regular file"
     suffix = path.suffix.lower()
+    relative = path.relative_to(bundle)
+    if relative.parts[0] in OWN_PACKAGES:
+        own = Path(__file__).parents[2] / relative
+        return None if own.is_file() and _same(own, path) else "is not as in the packages at work"
     if suffix in CODE:
-        return None if _is_own_copy(path, bundle) else "is code; the packages at work have no such file"
+        return "is code"
     if suffix in PICKLES:
         return "is a pickle, which runs code when it is read"
     if suffix in TORCHSCRIPT:
@@ -79,12 +85,6 @@ def file_problem(path: Path, bundle: Path) -> str | None:
     if start[:2] == b"#!" or start == b"\x7fELF" or start[:2] == b"MZ":
         return "is a program"
     return "is a pickle under another name" if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05" else None
-
-
-def _is_own_copy(path: Path, bundle: Path) -> bool:
-    relative = path.relative_to(bundle)
-    own = Path(__file__).parents[2] / relative
-    return relative.parts[0] in ("custom_networks", "custom_apps") and own.is_file() and _same(own, path)
 
 
 def _same(first: Path, second: Path) -> bool:

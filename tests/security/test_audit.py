@@ -53,8 +53,10 @@ def test_a_released_archive_passes_and_a_changed_one_does_not(tmp_path):
     assert found.findings == []
     with zipfile.ZipFile(archive, "a") as file:
         file.writestr("umamba_seg/custom_networks/evil.py", "import os")
+        file.writestr("umamba_seg/custom_apps/page.jinja", "{{ self }}")
         file.writestr("umamba_seg/torch.py", "import os")
     assert [finding.file for finding in audit(archive).findings] == [
+        "umamba_seg/custom_apps/page.jinja",
         "umamba_seg/custom_networks/evil.py",
         "umamba_seg/torch.py",
     ]
