@@ -11,8 +11,9 @@ from pathlib import Path
 from custom_apps.common.report_parts import Picture
 
 LONGEST_EDGE = 1600
-READABLE_HEIGHT, READABLE_WIDTH = 250, 820
 SMALL_WIDTH, SHOWN_SHARE = 480, 0.75
+READABLE_SHARE, READABLE_WIDTH = 0.36, 820
+"""Letters of the figures, 9 points at 160 dots an inch, are then seven pixels high."""
 JPEG_QUALITY, JPEG_GAIN = 88, 0.6
 
 
@@ -24,6 +25,7 @@ class InlinePicture:
         uri: the data address.
         width: pixels.
         height: pixels.
+        drawn_width: pixels of the file, before it was made smaller.
         caption: below it.
         alt: for those who cannot see it.
     """
@@ -31,18 +33,19 @@ class InlinePicture:
     uri: str
     width: int
     height: int
+    drawn_width: int
     caption: str
     alt: str
 
     @property
     def shown_width(self) -> int:
         """Pixels of the page; figures have more than are needed at arm's length."""
-        return max(min(self.width, SMALL_WIDTH), round(SHOWN_SHARE * self.width))
+        return min(self.width, max(min(self.drawn_width, SMALL_WIDTH), round(SHOWN_SHARE * self.drawn_width)))
 
     @property
     def readable_width(self) -> int:
-        """Pixels below which a wide picture is not made narrower on a small screen, but scrolled."""
-        return min(round(READABLE_HEIGHT * self.width / self.height), READABLE_WIDTH, self.shown_width)
+        """Pixels to which a small screen may shrink the picture; what is still wider is scrolled."""
+        return min(round(READABLE_SHARE * self.drawn_width), READABLE_WIDTH, self.shown_width)
 
 
 def inline(picture: Picture, longest_edge: int = LONGEST_EDGE) -> InlinePicture | None:
@@ -65,11 +68,12 @@ def inline(picture: Picture, longest_edge: int = LONGEST_EDGE) -> InlinePicture 
     if image.mode == "RGBA":
         # Figures are made for white paper.
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    drawn_width = image.width
     image.thumbnail((longest_edge, longest_edge), Image.Resampling.LANCZOS)
     png, jpeg = _encoded(image, "PNG", optimize=True), _encoded(image, "JPEG", quality=JPEG_QUALITY)
     kind, content = ("jpeg", jpeg) if len(jpeg) < JPEG_GAIN * len(png) else ("png", png)
     uri = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
-    return InlinePicture(uri, *image.size, picture.caption, picture.alt)
+    return InlinePicture(uri, *image.size, drawn_width, picture.caption, picture.alt)
 
 
 def _encoded(image, kind: str, **options) -> bytes:

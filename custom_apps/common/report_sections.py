@@ -58,9 +58,8 @@ def classification_section(
     tables = []
     if thresholds:
         counts = f"{counted(int(content.get('cases', 0)), unit)}, {content.get('positive', 0)} of class 1."
-        note = (
-            f"{counts} In brackets {100 * number_of(content.get('level', 0.95)):g} % bootstrap intervals. {OPTIMISTIC}"
-        )
+        level, caution = 100 * number_of(content.get("level", 0.95)), OPTIMISTIC.replace("`", "")
+        note = f"{counts} In brackets {level:g} % bootstrap intervals. {caution}"
         tables.append(Table(["measure", *thresholds], rows, "", note))
     figure = Picture(
         folder / "figures" / f"{prefix}classification.png",

@@ -84,11 +84,11 @@ def bundle_of(room: Room) -> Path:
 
 
 def evaluated(handlers: list, items: list[dict]) -> None:
-    """Lets handlers of an evaluator see items one by one; ``pred`` is what the network would have said."""
+    """Lets handlers of an evaluator see items one by one; ``pred`` is the network's answer, or all of the output."""
 
     def process(engine: Engine, item: dict) -> list[dict]:
         engine.state.batch = [{key: value for key, value in item.items() if key != "pred"}]
-        return [{"pred": item["pred"]}]
+        return [item["pred"] if isinstance(item["pred"], dict) else {"pred": item["pred"]}]
 
     engine = Engine(process)
     for handler in handlers:

@@ -180,7 +180,7 @@ def test_pictures_are_made_small_and_white(tmp_path):
     clear = inline(Picture(tmp_path / "lines.png", "c", "a"))
     assert clear.uri.startswith("data:image/png")
     narrow = inline(Picture(picture(tmp_path / "strip.png", (1600, 100)), "c", "a"))
-    assert 700 < narrow.readable_width <= 820, "strips are scrolled on a phone, not made unreadable"
+    assert 500 < narrow.readable_width <= 820, "strips are scrolled on a phone, not made unreadable"
 
 
 def test_what_a_reader_must_know_first(tmp_path):
