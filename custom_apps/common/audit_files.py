@@ -53,8 +53,8 @@ def walk(folder: Path, left_out: frozenset[str] = frozenset()) -> Iterator[Path]
 def file_problem(path: Path, bundle: Path) -> str | None:
     """Why a file does not belong into a bundle; None if nothing is wrong.
 
-    Code is allowed only as copies, byte for byte, of the packages at work, as in a released archive; checkpoints only of
-    tensors and plain values.
+    Code is allowed only as copies, byte for byte, of the packages at work, as in a released archive; checkpoints only
+    of tensors and plain values.
     """
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):

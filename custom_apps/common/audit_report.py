@@ -7,7 +7,7 @@ from dataclasses import asdict, astuple
 from pathlib import Path
 
 from custom_apps.common.audit import Audit
-from custom_apps.common.table import text_table
+from custom_apps.common.table import printable, text_table
 
 
 def print_audit(found: Audit, path: str | Path, as_json: bool = False, quiet: bool = False) -> int:
@@ -30,15 +30,9 @@ def print_audit(found: Audit, path: str | Path, as_json: bool = False, quiet: bo
     for name, counts in {} if quiet else listed.items():
         print(f"{name}:")
         for text, count in sorted(counts.items()):
-            print(f"{count:6d}  {_visible(text)}")
+            print(f"{count:6d}  {printable(text)}")
     if found.findings:
-        rows = [[_visible(text) for text in astuple(finding)] for finding in found.findings]
-        print(text_table(rows, ["file", "key", "text", "not allowed"]))
+        print(text_table([astuple(finding) for finding in found.findings], ["file", "key", "text", "not allowed"]))
     counts = ", ".join(f"{len(each)} {name}" for name, each in listed.items())
     print(f"{path}: {counts}; {len(found.findings)} findings")
     return 1 if found.findings else 0
-
-
-def _visible(text: str) -> str:
-    """Text in one line, without characters that steer a terminal."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -68,6 +68,11 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
         return [{name: plain_cell(cell or "") for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
+def printable(text: str) -> str:
+    """``text`` in one line: ends of lines and what steers a terminal, in a file's name for instance, are spelled out."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
 def _columns(rows: Sequence[Sequence[Any]], headers: Sequence[str], digits: int) -> list[tuple[list[str], bool]]:
     """Text of each column, header first, and whether it is set to the right."""
     if wrong := [row for row in rows if len(row) != len(headers)]:
@@ -91,7 +96,7 @@ def _lines(columns: Sequence[tuple[list[str], bool]]) -> list[str]:
 def _text(cell: Any, digits: int) -> str:
     if _missing(cell):
         return "-"
-    return f"{cell:.{digits}f}" if isinstance(cell, float) else str(cell)
+    return f"{cell:.{digits}f}" if isinstance(cell, float) else printable(str(cell))
 
 
 def _missing(cell: Any) -> bool:

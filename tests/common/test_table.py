@@ -45,3 +45,9 @@ def test_csv_keeps_every_digit_and_leaves_gaps(tmp_path):
     write_csv([], tmp_path / "e.csv", ["case"])
     assert (tmp_path / "e.csv").read_text() == "case\n"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["e.csv", "t.csv"]
+
+
+def test_names_that_steer_a_terminal_or_break_a_line_are_spelled_out():
+    name = "case\x1b[2J\n1 \u202e é"
+    for table in (text_table([[name]], ["file"]), markdown_table([[name]], ["file"])):
+        assert "case\\x1b[2J\\n1 \\u202e é" in table
