@@ -7,6 +7,7 @@ from pathlib import Path
 
 from custom_apps.brain.phantom import NAMES
 from custom_apps.brain.prepare import RECORD
+from custom_apps.common.demo_steps import report_steps
 
 LAYOUT = "egd"
 CASES, TEST_CASES, PHANTOM_SIZE, SIZE, SPACING_MM, FOLDS = 96, 2, 48, 40, 4.6, 3
@@ -55,6 +56,7 @@ def demo_commands(bundle: Path, output: Path) -> list[list[str]]:
             *("--output_dir", str(output / "predictions")),
             *("--existing", "overwrite"),
         ],
+        *report_steps(bundle, output / "eval" / "cross_validation", output / "predictions"),
     ]
 
 
@@ -75,5 +77,6 @@ def demo_summary(output: Path) -> str:
             f"table             {results / 'folds.md'}",
             f"reconstructions   {output / 'eval' / 'pretrained' / 'figures' / 'reconstructions.png'}",
             f"maps of new ones  {output / 'predictions' / 'maps'}",
+            f"reports           {results / 'report.html'}, {output / 'predictions' / 'report.html'}",
         ]
     )

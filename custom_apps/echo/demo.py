@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from custom_apps.common.demo_steps import report_steps
 from custom_apps.echo.echonet import FILE_LIST, VIDEOS, echonet_records
 from custom_apps.echo.phantom import NAME
 
@@ -49,6 +50,7 @@ def demo_commands(bundle: Path, output: Path) -> list[list[str]]:
             output_dir=output / "predictions",
             existing="overwrite",
         ),
+        *report_steps(bundle, output / "eval" / "test", output / "predictions"),
     ]
 
 
@@ -70,5 +72,6 @@ def demo_summary(output: Path) -> str:
             f"training curves        {output / 'eval' / 'figures' / 'training_curves.png'}",
             f"table                  {test / 'results.md'}",
             f"prediction             {output / 'predictions' / 'ef.csv'}",
+            f"reports                {test / 'report.html'}, {output / 'predictions' / 'report.html'}",
         ]
     )

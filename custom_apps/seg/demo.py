@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from custom_apps.common.demo_steps import report_steps
 from custom_apps.seg.phantom_ct import NAME
 
 
@@ -41,6 +42,7 @@ def demo_commands(bundle: Path, output: Path) -> list[list[str]]:
             *("--output_dir", str(output / "predictions")),
             *("--existing", "overwrite"),
         ],
+        *report_steps(bundle, output / "eval" / "test", output / "predictions"),
     ]
 
 
@@ -60,5 +62,6 @@ def demo_summary(output: Path) -> str:
             f"training curves  {output / 'eval' / 'figures' / 'training_curves.png'}",
             f"table            {test / 'structures.md'}",
             f"predictions      {output / 'predictions'}",
+            f"reports          {test / 'report.html'}, {output / 'predictions' / 'report.html'}",
         ]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from custom_apps.common.demo_steps import report_steps
 from custom_apps.common.errors import DataError
 from custom_apps.seg.phantom_clicks import NAME
 
@@ -48,6 +49,7 @@ def demo_commands(bundle: Path, output: Path) -> list[list[str]]:
             *("--output_dir", str(output / "predictions")),
             *("--existing", "overwrite"),
         ],
+        *report_steps(bundle, output / "eval" / "test", output / "predictions"),
     ]
 
 
@@ -78,5 +80,6 @@ def demo_summary(output: Path) -> str:
             f"overlay          {test / 'figures' / 'overlays.png'}",
             f"training curves  {output / 'eval' / 'figures' / 'training_curves.png'}",
             f"predictions      {output / 'predictions'}",
+            f"reports          {test / 'report.html'}, {output / 'predictions' / 'report.html'}",
         ]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from custom_apps.common.demo_steps import report_steps
 from custom_apps.thyroid.phantom import NAMES
 
 CASES, TEST_CASES = 60, 24
@@ -47,6 +48,11 @@ def demo_commands(bundle: Path, output: Path) -> list[list[str]]:
             *("--dataset_dir", str(nodules / "test-image"), "--ckpt_dir", str(output / "models" / "segmentation")),
             *("--output_dir", str(output / "predictions"), "--existing", "overwrite"),
         ],
+        *report_steps(
+            bundle,
+            *(output / "eval" / task / "test" for task in ("segmentation", "classification")),
+            output / "predictions",
+        ),
     ]
 
 
@@ -75,5 +81,6 @@ def demo_summary(output: Path) -> str:
             f"curves           {folders['classification'] / 'figures' / 'classification.png'}",
             f"tables           {folders['segmentation'] / 'results.md'}, {folders['classification'] / 'results.md'}",
             f"predictions      {output / 'predictions'}",
+            *(f"report           {folder / 'report.html'}" for folder in (*folders.values(), output / "predictions")),
         ]
     )

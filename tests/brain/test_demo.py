@@ -11,7 +11,16 @@ BUNDLE = Path(__file__).parents[2] / "bundles" / "brain_idh_ssm_mae"
 
 def test_steps_name_configurations_that_exist_and_are_left_out_when_done(tmp_path):
     commands = demo_commands(BUNDLE, tmp_path)
-    assert [command[2] for command in commands] == ["phantom", "prepare", "check", "run", "folds", "run"]
+    assert [command[2] for command in commands] == [
+        "phantom",
+        "prepare",
+        "check",
+        "run",
+        "folds",
+        "run",
+        "report",
+        "report",
+    ]
     for command in commands:
         if "--config_file" in command:
             for path in ast.literal_eval(command[command.index("--config_file") + 1]):
