@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from custom_apps.brain.labels_table import COLUMNS, TABLE, find_labels, read_lab
 from custom_apps.brain.patients import Patient, find_patients
 from custom_apps.brain.pictures import draw_examination
 from custom_apps.brain.preparation import Preparation, prepare_images
+from custom_apps.common.disk_space import require_space
 from custom_apps.common.errors import DataError
 from custom_apps.common.partial_file import write_json
 from custom_apps.common.problems import WARNING, Problem
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 RECORD = "preparation.json"
 LARGEST_FOREGROUND = 0.75
+COMPRESSED_BYTES = 2
+"""Of a voxel of four contrasts on disk, about."""
 
 
 def prepare_dataset(
@@ -68,6 +72,8 @@ def prepare_dataset(
     _refuse_other_settings(output / RECORD, settings)
     write_json({"settings": settings, "orientation": "RAS", "channels": list(CONTRASTS)}, output / RECORD)
     problems: list[Problem] = []
+    done = sum((output / patient.case / f"{patient.case}.json").is_file() for patient in patients)
+    require_space(output, (len(patients) - done) * prod(preparation.size) * COMPRESSED_BYTES, "the prepared volumes")
 
     def work(patient: Patient) -> dict[str, Any] | Problem:
         try:

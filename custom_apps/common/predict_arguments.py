@@ -42,6 +42,7 @@ def add_prediction_arguments(command: argparse.ArgumentParser) -> None:
         help="folder of the DICOM series that an input of another format was made from: masks are written as DICOM SEG "
         "too, as they are for DICOM input",
     )
+    command.add_argument("--report", action="store_true", help="also write report.html")
     command.add_argument("--bundle-dir", metavar="DIR", help="where the bundle is, if it is not found")
     command.add_argument("--quiet", action="store_true", help="print errors only")
 

@@ -14,6 +14,8 @@ from custom_apps.common.dicom_segmentation import ENDING, write_dicom_segmentati
 from custom_apps.common.errors import DataError, explanation
 from custom_apps.common.prediction_run import SettingError, predict
 from custom_apps.common.prediction_summary import summary_text, write_summary
+from custom_apps.common.report import FILE_NAME
+from custom_apps.common.report_command import report_folder
 from custom_apps.common.room import Room, imported
 
 DONE, FAILED, MISUSED, SOME_FAILED = 0, 1, 2, 3
@@ -25,8 +27,12 @@ def run_prediction(room: Room, arguments: argparse.Namespace) -> int:
         print(f"error: {room.bundle} writes no DICOM SEG", file=sys.stderr)
         return MISUSED
     try:
+        bundle, replace = find_bundle(room.bundle, arguments.bundle_dir), arguments.existing != "error"
+        page = Path(arguments.output) / FILE_NAME
+        if arguments.report and page.exists() and not replace:
+            raise DataError(page, "already there and not overwritten", "--existing skip or overwrite")
         run = predict(
-            find_bundle(room.bundle, arguments.bundle_dir),
+            bundle,
             arguments.input,
             arguments.output,
             weights=arguments.weights,
@@ -36,9 +42,11 @@ def run_prediction(room: Room, arguments: argparse.Namespace) -> int:
             settings=dict(arguments.set),
             existing=arguments.existing,
             quiet=arguments.quiet,
-            further=DicomSegmentations(room, arguments.dicom_seg, arguments.existing != "error"),
+            further=DicomSegmentations(room, arguments.dicom_seg, replace),
         )
         write_summary(run)
+        if arguments.report:
+            report_folder(room, run.output_dir, bundle, page, replace)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return MISUSED
@@ -47,9 +55,10 @@ def run_prediction(room: Room, arguments: argparse.Namespace) -> int:
             raise
         print(f"error: {text}", file=sys.stderr)
         return FAILED
-    for case, error in run.broken.items():
-        print(f"error: {case} is left out: {error}", file=sys.stderr)
-    if not arguments.quiet:
+    if arguments.quiet:
+        for case, error in run.broken.items():
+            print(f"error: {case} is left out: {error}", file=sys.stderr)
+    else:
         print(summary_text(run))
     if not run.broken:
         return DONE

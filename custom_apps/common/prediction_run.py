@@ -27,7 +27,6 @@ from custom_apps.common.sound_batches import leave_out_broken
 Further = Callable[[ConfigParser, list[dict[str, Any]], Path], None]
 RECORD = "run.json"
 NO_SETTINGS = ("_meta_", "imports", "initialize", "run", "bundle_on_path")
-CHATTY = ("monai.bundle.workflows", "monai.handlers.StatsHandler")
 
 
 class SettingError(ValueError):
@@ -158,7 +157,6 @@ def _run(
         evaluator = parser.get_parsed_content("evaluator")
         items = {str(item["case"]): dict(item) for item in parser.get_parsed_content("dataset").data}
         network = parser.get_parsed_content("network")
-        evaluator.logger.disabled = True
         sound = leave_out_broken(evaluator)
         output_dir.mkdir(parents=True, exist_ok=True)
         set_aside(output_dir / RECORD)
@@ -175,7 +173,7 @@ def _run(
         if not quiet:
             print(f"{bundle.name}: {len(items)} to predict on {_described(device)}", flush=True)
         started = time.perf_counter()
-        with record:
+        with record, _silent(evaluator.logger):
             if items:
                 workflow.run()
             seconds = time.perf_counter() - started
@@ -209,16 +207,32 @@ def _times(folder: Path) -> dict[str, int]:
 
 
 @contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    """Keeps a logger quiet: an engine prints the traceback of errors that are explained later."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+@contextmanager
 def _calm(quiet: bool) -> Iterator[None]:
-    """Lets warnings through, but not the log of every step; nothing at all when quiet."""
-    level = logging.root.manager.disable
-    chatty = [logging.getLogger(name) for name in CHATTY]
-    before = [logger.disabled for logger in chatty]
-    for logger in chatty:
+    """Lets this collection's messages through, but not those of every step of MONAI; nothing at all when quiet."""
+    level, own = logging.root.manager.disable, logging.getLogger("custom_apps")
+    before = own.level, own.propagate
+    # MONAI gives its loggers streams of their own.
+    others = [logger for name in list(logging.root.manager.loggerDict) if (logger := logging.getLogger(name)).handlers]
+    others = [logger for logger in others if logger.name.startswith("monai") and not logger.disabled]
+    for logger in others:
         logger.disabled = True
-    logging.disable(logging.CRITICAL if quiet else logging.INFO)
-    if not logging.root.handlers:
-        logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    own.addHandler(handler)
+    own.setLevel(logging.INFO)
+    own.propagate = False
+    if quiet:
+        logging.disable(logging.CRITICAL)
     try:
         with without_bars(quiet), warnings.catch_warnings():
             if quiet:
@@ -226,5 +240,8 @@ def _calm(quiet: bool) -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
-        for logger, disabled in zip(chatty, before, strict=True):
-            logger.disabled = disabled
+        own.removeHandler(handler)
+        own.setLevel(before[0])
+        own.propagate = before[1]
+        for logger in others:
+            logger.disabled = False

@@ -8,11 +8,13 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from custom_apps.common.disk_space import require_space
 from custom_apps.common.errors import DataError
 from custom_apps.common.partial_file import partial_file, write_json
 from custom_apps.common.problems import errors_of, problem_table
@@ -32,8 +34,9 @@ from custom_apps.seg.prepared import (
     CasePaths,
     PreparedDataset,
 )
-from custom_apps.seg.preprocessing import preprocess_case
+from custom_apps.seg.preprocessing import preprocess_case, target_spacing
 from custom_apps.seg.raw_dataset import Case, RawDataset
+from custom_apps.seg.resampling import shape_at_spacing
 from custom_apps.seg.splits import make_splits, read_splits
 
 logger = logging.getLogger(__name__)
@@ -143,6 +146,7 @@ class _Preparation:
         record.write(self.root)
         folder = self.root / configuration.data_identifier
         missing = self.missing(configuration)
+        require_space(folder, self.needed_bytes(plans, configuration, len(missing)), "the prepared arrays")
         logger.info("preparing %d of %d cases in %s", len(missing), len(self.cases), folder)
         arguments = [(self.dataset, case, plans, configuration, folder) for case in missing]
         run_cases(prepare_case, arguments, self.num_processes, f"preparation of {self.configuration}")
@@ -206,6 +210,15 @@ class _Preparation:
         """Whether ``plans.json`` is this plan, in whichever layout it was read."""
         path = self.root / PLANS_FILE
         return path.is_file() and Plans.read(path).to_dict() == json.loads(json.dumps(plans.to_dict()))
+
+    def needed_bytes(self, plans: Plans, configuration: Configuration, cases: int) -> int:
+        """Size of the arrays of some cases, from the mean over all: float32 images, label maps of one byte."""
+        fingerprint = Fingerprint.read(self.root / FINGERPRINT_FILE)
+        voxels = []
+        for sizes in zip(fingerprint.shapes_after_crop, fingerprint.spacings, strict=True):
+            shape, spacing = ([size[axis] for axis in plans.transpose_forward] for size in sizes)
+            voxels.append(prod(shape_at_spacing(shape, spacing, target_spacing(spacing, configuration))))
+        return round(cases * sum(voxels) / len(voxels)) * (4 * len(self.dataset.channel_names) + 1)
 
     def missing(self, configuration: Configuration) -> list[Case]:
         """Cases that are not prepared yet."""

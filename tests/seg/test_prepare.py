@@ -221,3 +221,19 @@ def test_processes_give_the_same_arrays(raw, tmp_path, monkeypatch):
 def test_a_configuration_that_is_not_planned(raw, tmp_path):
     with pytest.raises(DataError, match="no configuration '3d_huge'"):
         prepare_dataset(raw, tmp_path / "prepared", "3d_huge")
+
+
+def test_room_on_the_disk_is_asked_for_first(raw, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(prepare, "require_space", lambda path, needed, purpose: asked.append(needed))
+    found = prepare_dataset(raw, tmp_path / "prepared", overrides=SMALL_NETWORK)
+    written = sum(path.stat().st_size for path in found.folder.glob("*.npy"))
+    assert asked == [pytest.approx(written, abs=200 * 2 * len(found.cases))], "but for the headers"
+
+    def full(path, needed, purpose):
+        raise DataError(path, "no room")
+
+    monkeypatch.setattr(prepare, "require_space", full)
+    with pytest.raises(DataError, match="no room"):
+        prepare_dataset(raw, tmp_path / "other", overrides=SMALL_NETWORK)
+    assert not list((tmp_path / "other").rglob("*.npy"))
