@@ -69,7 +69,7 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
 
 
 def printable(text: str) -> str:
-    """``text`` in one line: ends of lines and what steers a terminal, in a file's name for instance, are spelled out."""
+    """``text`` in one line: ends of lines, and what would steer a terminal, are spelled out."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
