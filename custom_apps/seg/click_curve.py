@@ -21,6 +21,7 @@ from custom_apps.seg.case_lists import CaseItem
 from custom_apps.seg.click_cases import simulated_clicks
 from custom_apps.seg.click_inferer import ClickInferer
 from custom_apps.seg.clicks import clickable_labels
+from custom_apps.seg.component_filter import LabelMapFilter
 from custom_apps.seg.interactive_session import InteractiveSession
 from custom_apps.seg.model_folder import ModelFolder
 from custom_apps.seg.protocol import SegmentationProtocol
@@ -44,6 +45,7 @@ class ClickCurve:
         inferer: see :class:`~custom_apps.seg.interactive_session.InteractiveSession`, like ``device`` and ``cross``.
         device: where the network runs.
         cross: paint the crosses of clicks.
+        component_filter: applied to every label map.
         seed: of the simulated clicks, with number and case; the clicks of different numbers are independent.
     """
 
@@ -59,11 +61,12 @@ class ClickCurve:
         inferer: ClickInferer | None = None,
         device: torch.device | str = "cpu",
         cross: bool = True,
+        component_filter: LabelMapFilter | None = None,
         seed: int = 0,
     ):
         self.cases, self.model, self.network, self.protocol = list(cases), model, network, protocol
         self.output_dir, self.weights, self.counts = Path(output_dir), weights, sorted({int(n) for n in counts})
-        self.options = {"inferer": inferer, "device": device, "cross": cross}
+        self.options = {"inferer": inferer, "device": device, "cross": cross, "component_filter": component_filter}
         self.seed, self.measure = seed, protocol.measures[0]
 
     def run(self) -> list[dict[str, Any]]:

@@ -17,12 +17,12 @@ LABELS = {"background": 0, "Left_IAC": 1, "Right_IAC": 2}
 
 BONE_HU, CANAL_HU = 900.0, 100.0
 SPACING_MM = 0.3
-TUBES_A_SIDE = 3
+TUBES_A_SIDE = 2
 RADIUS_VOXELS = (2.2, 2.8)
 
 
 def click_case(random: np.random.Generator, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """One phantom: three tubes on each side, of which one, any, is the canal.
+    """One phantom: two tubes on each side, of which either is the canal.
 
     Args:
         random: source of every draw.
@@ -50,7 +50,7 @@ def click_case(random: np.random.Generator, shape: tuple[int, int, int]) -> tupl
 
 
 def write_click_phantom(
-    folder: str | Path, cases: int = 40, test_cases: int = 10, seed: int = 0, size: int = 40
+    folder: str | Path, cases: int = 40, test_cases: int = 10, seed: int = 0, size: int = 32
 ) -> Path:
     """Writes ``folder/Dataset904_PhantomClicks``: images and labels for training (Tr) and testing (Ts), ``.nii.gz``.
 
@@ -61,7 +61,7 @@ def write_click_phantom(
         cases: training cases.
         test_cases: held-out cases.
         seed: same seed, same files' content.
-        size: voxels from side to side, about; 0.6 times as many from top to bottom.
+        size: voxels from side to side, about; half as many from top to bottom.
 
     Returns:
         The data set's folder.
@@ -77,7 +77,7 @@ def write_click_phantom(
             (root / f"{kind}{part}").mkdir()
         for number in range(count):
             random = np.random.default_rng([seed, part == "Ts", number])
-            shape = tuple(round(edge * random.uniform(0.95, 1.05)) for edge in (size * 0.6, size, size))
+            shape = tuple(round(edge * random.uniform(0.95, 1.05)) for edge in (size / 2, size, size))
             image, labels = click_case(random, shape)
             name = f"jaw_{part.lower()}_{number:03d}"
             for array, path in (
