@@ -21,6 +21,7 @@ from custom_apps.seg.left_right import left_right_axis, left_right_pairs
 from custom_apps.seg.mirroring import LabelExchange
 from custom_apps.seg.network import build_network, with_network
 from custom_apps.seg.plans import Plans
+from custom_apps.seg.published_labels import published_description
 from custom_networks.published.reading import state_dict_of
 from custom_networks.published.umamba_autoencoder import is_autoencoder
 
@@ -168,13 +169,16 @@ def install_published(network: nn.Module, content: Mapping[str, Any], folder: st
     options = {"bottleneck": getattr(network, "bottleneck_name", None)}
     configuration = with_network(plans.configuration(init["configuration"]), type(network).__name__, **options)
     axes = content.get("inference_allowed_mirroring_axes")
+    description, pairs = published_description(init["dataset_json"])
+    labels = LabelManager.from_dataset_json(description, "dataset.json of the checkpoint")
     model = ModelFolder(
         folder,
         plans,
         configuration,
-        dict(init["dataset_json"]),
-        LabelManager.from_dataset_json(init["dataset_json"], "dataset.json of the checkpoint"),
+        description,
+        labels,
         tuple(range(configuration.spatial_dims) if axes is None else axes),
+        left_right_pairs(labels, pairs),
     )
     with partial_file(folder / WEIGHTS_FILE) as temporary:
         torch.save(network.state_dict(), temporary)

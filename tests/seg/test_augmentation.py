@@ -75,6 +75,21 @@ def test_mirroring_options():
         TrainingTransforms((8, 8), "nnunet")
 
 
+def test_labels_of_the_sides_are_exchanged_along_the_given_axis():
+    label = torch.zeros(1, 8, 8, 8, dtype=torch.int16)
+    label[0, :4], label[0, 4:] = 1, 2
+    seen = set()
+    made = TrainingTransforms((8, 8, 8), mirror_axes=[0], left_right_pairs=[[1, 2]], left_right_axis=0)
+    mirror = next(t for t in made.transforms if type(t).__name__ == "RandLeftRightFlipd")
+    for seed in range(8):
+        mirror.set_random_state(seed)
+        image = torch.arange(8.0).reshape(1, 8, 1, 1).expand(1, 8, 8, 8)
+        result = mirror({"image": image, "label": label})
+        seen.add(bool(result["image"][0, 0, 0, 0]))
+        assert torch.equal(result["label"], label), "left stays left, whether the patient was mirrored or not"
+    assert seen == {True, False}
+
+
 def test_same_seed_same_patch():
     made = TrainingTransforms((9, 11, 13))
     data = item(made.initial_patch_size)
