@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from custom_apps.common.errors import DataError
 from custom_apps.seg.experiment import Experiment
@@ -10,6 +11,7 @@ from custom_apps.seg.prepare import prepare_dataset
 from custom_apps.seg.prepared import CasePaths
 from custom_apps.seg.pretraining import PretrainingExperiment, held_out_images
 from custom_apps.seg.unlabeled import UnlabeledImages, image_pool, prepare_unlabeled
+from custom_networks.published.umamba_transfer import transfer
 from tests.seg.raw_data import raw_dataset, volume, write
 
 SMALL = {"batch_size": 2, "patch_size": [4, 8, 8], "first_features": 4}
@@ -118,3 +120,19 @@ def test_a_data_set_without_any_label_is_planned_by_its_images(tmp_path):
     assert same_plan.configuration.patch_size == SMALL["patch_size"]
     assert same_plan.configuration.strides == experiment.configuration.strides
     assert type(same_plan.network()).__name__ == "UMambaEnc"
+
+
+@pytest.mark.parametrize(
+    ("network_name", "planner"), [("UMambaBot", "v2.1"), ("UMambaEnc", "v2.1"), ("UMamba2", "resenc_m")]
+)
+def test_every_network_restores_the_channels_and_hands_over(tmp_path, network_name, planner):
+    data = raw_dataset(tmp_path, channels=2)
+    options = {"planner": planner, "network_name": network_name, "overrides": SMALL}
+    experiment = PretrainingExperiment(data, tmp_path / "prepared", **options)
+    autoencoder = experiment.network()
+    image = torch.rand(1, 2, *SMALL["patch_size"])
+    assert autoencoder(image).shape == image.shape
+    network = Experiment(data, tmp_path / "prepared", fold="all", **options).network()
+    report = transfer(autoencoder.state_dict(), network)
+    assert report.kept
+    assert all(key.startswith("decoder.heads.") for key in report.kept)
