@@ -51,6 +51,8 @@ def test_a_released_archive_passes_and_a_changed_one_does_not(tmp_path):
     archive, _ = pack(ROOT / "bundles" / "umamba_seg", tmp_path)
     found = audit(archive)
     assert found.findings == []
+    with zipfile.ZipFile(archive) as file:
+        assert not [name for name in file.namelist() if str(ROOT).encode() in file.read(name)]
     with zipfile.ZipFile(archive, "a") as file:
         file.writestr("umamba_seg/custom_networks/evil.py", "import os")
         file.writestr("umamba_seg/custom_apps/page.jinja", "{{ self }}")
