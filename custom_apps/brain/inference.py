@@ -13,10 +13,10 @@ from ignite.engine import Engine, Events
 from monai.inferers import Inferer
 from torch import nn
 
-from custom_apps.brain.latent_map import latent_map
 from custom_apps.brain.map_files import write_map_files
 from custom_apps.common.checkpoint_files import load_weights, read_checkpoint
 from custom_apps.common.distributed import without_ddp
+from custom_apps.common.latent_map import latent_map
 
 MAP_ENDINGS = ("_map.nii.gz", "_map_original.nii.gz", "_map.png", "_map.json")
 
@@ -90,7 +90,7 @@ class SaveMaps:
 
     Takes ``image``, ``affine``, ``case`` and, where they are, ``tumor``, ``original_shape`` and ``original_affine``
     from the batch and ``pred`` from the output, and runs the network itself. See
-    :func:`custom_apps.brain.latent_map.latent_map` and :func:`custom_apps.brain.map_files.write_map_files`.
+    :func:`custom_apps.common.latent_map.latent_map` and :func:`custom_apps.brain.map_files.write_map_files`.
 
     Args:
         output_dir: made when missing.
@@ -129,24 +129,39 @@ class SaveMaps:
 
     def write(self, item: Mapping[str, Any], logits: torch.Tensor) -> dict[str, Path]:
         """Writes the map of one examination; returns the files by kind."""
-        case = str(item["case"])
-        if self.overwrite:
-            for ending in MAP_ENDINGS:
-                (self.output_dir / f"{case}{ending}").unlink(missing_ok=True)
-        record = None
-        if "original_affine" in item:
-            record = {key: item[key].cpu().numpy() for key in ("original_shape", "original_affine")}
-        probability = float(logits.float().softmax(-1)[1])
-        return write_map_files(
-            self.map_of(item["image"]).float().cpu().numpy(),
-            item["image"].cpu().numpy(),
-            item["affine"].cpu().numpy(),
-            self.output_dir,
-            case,
-            mask=item["tumor"].cpu().numpy() if "tumor" in item else None,
-            record=record,
-            title=f"{case}: {self.class_names[1]} {probability:.2f}",
-        )
+        title = f"{item['case']}: {self.class_names[1]} {float(logits.float().softmax(-1)[1]):.2f}"
+        return write_map(self.map_of(item["image"]), item, self.output_dir, title, self.overwrite)
+
+
+def write_map(
+    values: torch.Tensor, item: Mapping[str, Any], output_dir: str | Path, title: str, overwrite: bool = False
+) -> dict[str, Path]:
+    """Writes the map of one examination, see :func:`custom_apps.brain.map_files.write_map_files`.
+
+    Args:
+        values: (x, y, z).
+        item: has ``image``, ``affine``, ``case`` and perhaps ``tumor``, ``original_shape`` and ``original_affine``.
+        output_dir: made when missing.
+        title: of the picture.
+        overwrite: replace files of earlier runs.
+    """
+    case = str(item["case"])
+    if overwrite:
+        for ending in MAP_ENDINGS:
+            (Path(output_dir) / f"{case}{ending}").unlink(missing_ok=True)
+    record = None
+    if "original_affine" in item:
+        record = {key: item[key].cpu().numpy() for key in ("original_shape", "original_affine")}
+    return write_map_files(
+        values.float().cpu().numpy(),
+        item["image"].cpu().numpy(),
+        item["affine"].cpu().numpy(),
+        output_dir,
+        case,
+        mask=item["tumor"].cpu().numpy() if "tumor" in item else None,
+        record=record,
+        title=title,
+    )
 
 
 def mean_of_logits(several: Sequence[torch.Tensor]) -> torch.Tensor:

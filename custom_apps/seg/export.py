@@ -70,6 +70,24 @@ def restore_probabilities(
     return segmentation, np.stack(heads)
 
 
+def restore_map(values: np.ndarray, properties: dict[str, Any], model: ModelFolder) -> np.ndarray:
+    """A map (z, y, x) in the prepared frame on the grid of the original image, float32; 0 outside the crop.
+
+    Args:
+        values: real numbers, resampled as probabilities are.
+        properties: as ``preprocess_case`` leaves them.
+        model: the plan.
+    """
+    resampled = resample_logits(
+        np.asarray(values, np.float32)[None],
+        properties["shape_after_cropping_and_before_resampling"],
+        properties["spacing_after_resampling"],
+        properties["spacing_before_resampling"],
+        model.configuration,
+    )
+    return _to_original(resampled[0], properties, model)
+
+
 def _check(logits: torch.Tensor, properties: dict[str, Any], model: ModelFolder, case: str) -> None:
     if not torch.isfinite(logits).all():
         raise DataError(case, "the network gave NaN or infinite logits", "finite ones; try it without mixed precision")

@@ -149,3 +149,20 @@ class Mamba3DEncoder(nn.Module):
     def patch_tokens(self, volume: torch.Tensor) -> torch.Tensor:
         """Tokens of the patches in row-major order, (B, patches, D)."""
         return volume.flatten(1, 3).index_select(1, self.patch_cells)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Patches along (frames, rows, columns)."""
+        return tuple(self.layout.grid)
+
+    def token_features(self, image: torch.Tensor, blocks: int | None = None) -> torch.Tensor:
+        """Tokens of the patches after the last block, (B, patches, D) in row-major order, for maps.
+
+        Args:
+            image: (B, in_channels, *clip_size).
+            blocks: number of blocks to run; None for all.
+        """
+        tokens, orders = self.embed(image).flatten(1, 3), VolumeOrders(self.layout.size)
+        for block in self.blocks[:blocks]:
+            tokens = block(tokens, orders)
+        return tokens.index_select(1, self.patch_cells)

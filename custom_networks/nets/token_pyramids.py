@@ -80,6 +80,7 @@ class ConvViTPyramid(nn.Module):
             in_channels, image_size, patch_sizes, embed_dims, depths[:2], mlp_ratios[:2], rates[:first]
         )
         self.grid, self.prefix, width = self.patch_embedding.grid, 0, embed_dims[-1]
+        self.patch_size = self.patch_embedding.patch_size
         self.position_embedding = (
             nn.Parameter(torch.empty(1, self.patch_embedding.patches, width)) if absolute_positions else None
         )
@@ -102,11 +103,19 @@ class ConvViTPyramid(nn.Module):
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Four maps of an image (B, in_channels, *image_size), the finest first."""
+        first, second, tokens = self._encoded(image)
+        third = tokens.transpose(1, 2).unflatten(2, self.grid)
+        return [first, second, third, self.coarsest(third)]
+
+    def token_features(self, image: torch.Tensor, blocks: int | None = None) -> torch.Tensor:
+        """Tokens (B, L, C) in raster order after the third stage, or its first ``blocks``, for maps."""
+        return self._encoded(image, blocks)[2]
+
+    def _encoded(self, image: torch.Tensor, blocks: int | None = None) -> tuple[torch.Tensor, ...]:
         first, second, tokens = self.patch_embedding.maps(image)
         if self.position_embedding is not None:
             tokens = tokens + self.position_embedding
-        third = stack_features(self.encoder, tokens, self.grid).transpose(1, 2).unflatten(2, self.grid)
-        return [first, second, third, self.coarsest(third)]
+        return first, second, stack_features(self.encoder, tokens, self.grid, blocks=blocks)
 
 
 def check_taps(taps: Sequence[int], depth: int) -> list[int]:
@@ -179,7 +188,7 @@ class ViTPyramid(nn.Module):
         super().__init__()
         self.taps, self.prefix = check_taps(taps, depth), 1
         self.patch_embedding = PatchTokens(in_channels, image_size, patch_size, embed_dim, norm=False)
-        self.grid = self.patch_embedding.grid
+        self.grid, self.patch_size = self.patch_embedding.grid, self.patch_embedding.patch_size
         self.class_token = nn.Parameter(torch.empty(1, 1, embed_dim))
         self.position_embedding = (
             nn.Parameter(torch.empty(1, self.patch_embedding.patches + 1, embed_dim)) if absolute_positions else None
@@ -199,12 +208,19 @@ class ViTPyramid(nn.Module):
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Four maps (B, C, …) of an image (B, in_channels, *image_size), the finest first."""
+        maps = [tap.transpose(1, 2).unflatten(2, self.grid) for tap in self._tapped(image)]
+        return [scale(x) for scale, x in zip(self.scales, maps, strict=True)]
+
+    def token_features(self, image: torch.Tensor, blocks: int | None = None) -> torch.Tensor:
+        """Output of the last block that is used, (B, L, C) in raster order, for maps; ``blocks``: the first few."""
+        return self._tapped(image, None if blocks is None else [blocks - 1])[-1]
+
+    def _tapped(self, image: torch.Tensor, taps: Sequence[int] | None = None) -> list[torch.Tensor]:
         tokens = self.patch_embedding(image)
         tokens = torch.cat([self.class_token.to(tokens.dtype).expand(tokens.shape[0], -1, -1), tokens], dim=1)
         if self.position_embedding is not None:
             tokens = tokens + self.position_embedding
-        maps = [tap[:, 1:].transpose(1, 2).unflatten(2, self.grid) for tap in self.encoder.taps(tokens, self.taps)]
-        return [scale(x) for scale, x in zip(self.scales, maps, strict=True)]
+        return [tap[:, 1:] for tap in self.encoder.taps(tokens, self.taps if taps is None else taps)]
 
 
 class VimPyramid(nn.Module):
@@ -245,7 +261,7 @@ class VimPyramid(nn.Module):
         check_rotary(rotary, embed_dim)
         self.taps, self.prefix, self.rotary = check_taps(taps, depth), 0, rotary
         self.patch_embedding = PatchTokens(in_channels, image_size, patch_size, embed_dim, fixed_size=False)
-        self.grid = self.patch_embedding.grid
+        self.grid, self.patch_size = self.patch_embedding.grid, self.patch_embedding.patch_size
         self.position_embedding = nn.Parameter(sincos_table(self.grid, embed_dim))
         self.encoder = ResidualStack(embed_dim, depth, **stack)
         self.encoder.norm = nn.Identity()
@@ -255,12 +271,21 @@ class VimPyramid(nn.Module):
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Four maps (B, C, …) of an image (B, in_channels, height, width), the finest first."""
+        grid = whole_patch_grid(image.shape[2:], self.patch_size)
+        taps = self._tapped(image, grid)
+        return [scale(tap.transpose(1, 2).unflatten(2, grid)) for scale, tap in zip(self.scales, taps, strict=True)]
+
+    def token_features(self, image: torch.Tensor, blocks: int | None = None) -> torch.Tensor:
+        """Output of the last block that is used, (B, L, C) in raster order, for maps; ``blocks``: the first few."""
+        return self._tapped(image, self.grid, None if blocks is None else [blocks - 1])[-1]
+
+    def _tapped(
+        self, image: torch.Tensor, grid: Sequence[int], taps: Sequence[int] | None = None
+    ) -> list[torch.Tensor]:
         tokens = self.patch_embedding(image)
-        grid = whole_patch_grid(image.shape[2:], self.patch_embedding.patch_size)
         tokens = tokens + resample_table(self.position_embedding, self.grid, grid)
         rotation, order = rotation_of(self.rotary, tokens, grid), reading_order(self.encoder, tokens, grid)
-        taps = self.encoder.taps(tokens, self.taps, rotation, order)
-        return [scale(tap.transpose(1, 2).unflatten(2, grid)) for scale, tap in zip(self.scales, taps, strict=True)]
+        return self.encoder.taps(tokens, self.taps if taps is None else taps, rotation, order)
 
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -31,7 +32,8 @@ def latent_map(
     The network is in evaluation mode meanwhile, without gradients, and afterwards as before.
 
     Args:
-        network: classifier or masked autoencoder with ``token_features``.
+        network: classifier or masked autoencoder with ``token_features``, ``grid`` and ``patch_size``, or one whose
+            ``encoder`` or ``backbone`` has them.
         image: (B, C, *spatial), normalized as for training.
         source: representation of the tokens, as the network's ``token_features`` names them; None for the published
             one: output of the last mixer of a classifier, normalized output of an autoencoder's encoder.
@@ -47,7 +49,7 @@ def latent_map(
         (B, 1, *spatial) float32.
 
     Raises:
-        ValueError: for an unknown option.
+        ValueError: for an unknown option, or a network without tokens.
 
     Source: 3D Mamba MAE, Hu et al. 2024 ("latent-to-spatial" maps). Published maps were made in training mode, where
     stochastic depth leaves out layers at random; these are not.
@@ -55,21 +57,37 @@ def latent_map(
     if rescale not in RESCALINGS:
         raise ValueError(f"rescale must be one of {', '.join(RESCALINGS)}, got {rescale!r}")
     options: dict[str, Any] = {"blocks": blocks} if source is None else {"blocks": blocks, "source": source}
-    was_training = network.training
+    was_training, source_of = network.training, token_encoder(network)
     network.eval()
     try:
         with torch.no_grad():
-            if hasattr(network, "encode"):
-                tokens, mask = network.token_features(image, noise=noise, mask_ratio=mask_ratio, **options)
+            if _is_autoencoder(source_of):
+                tokens, mask = source_of.token_features(image, noise=noise, mask_ratio=mask_ratio, **options)
                 hidden = mask.hidden
             else:
-                tokens = network.token_features(image, **options)
+                tokens = source_of.token_features(image, **options)
                 hidden = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
             values = reduced(tokens.float(), hidden, reduce)
     finally:
         network.train(was_training)
     values = _rescaled(values, rescale).masked_fill(hidden, fill)
-    return expand_to_image(values, network.grid, network.patch_size, expand)
+    return expand_to_image(values, source_of.grid, source_of.patch_size, expand)
+
+
+def token_encoder(network: nn.Module) -> nn.Module:
+    """The part of a network that gives features of its tokens: itself, its ``encoder`` or its ``backbone``.
+
+    Raises:
+        ValueError: if none does.
+    """
+    for part in (network, getattr(network, "encoder", None), getattr(network, "backbone", None)):
+        if hasattr(part, "token_features"):
+            return part
+    raise ValueError(f"{type(network).__name__} has no tokens; a map by gradients works for every network")
+
+
+def _is_autoencoder(network: nn.Module) -> bool:
+    return "mask_ratio" in inspect.signature(network.token_features).parameters
 
 
 def reduced(tokens: torch.Tensor, hidden: torch.Tensor, how: str) -> torch.Tensor:

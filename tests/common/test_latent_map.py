@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from custom_apps.brain.latent_map import latent_map, reduced
+from custom_apps.common.latent_map import latent_map, reduced
 from custom_networks.layers.token_map import REDUCTIONS
 from custom_networks.nets.vim_classifier import VimClassifier
 from custom_networks.nets.vim_mae import VimMAE
