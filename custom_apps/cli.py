@@ -116,6 +116,7 @@ def info(arguments: argparse.Namespace) -> int:
 
 def _room_facts(room: Room) -> dict[str, Any]:
     commands = {"check": room.check, "prepare": room.prepare, "demo": room.demo, "phantom": room.phantoms}
+    commands["report"] = room.report
     return {
         "title": room.title,
         "systems": list(room.systems),

@@ -20,7 +20,7 @@ def demo_commands(bundle: Path, output: Path) -> list[list[str]]:
         bundle: folder of the bundle.
         output: folder for data, models and results.
     """
-    raw, prepared = output / "data" / NAMES[LAYOUT], output / "prepared"
+    raw, prepared = output / "data" / NAMES[LAYOUT], output / "prepared" / NAMES[LAYOUT]
     phantom = ["-m", "custom_apps", "phantom", bundle.name, str(raw.parent), "--kind", LAYOUT]
     phantom += ["--cases", str(CASES), "--test-cases", str(TEST_CASES), "--size", str(PHANTOM_SIZE)]
     prepare = ["-m", "custom_apps", "prepare", bundle.name, str(raw), str(prepared)]

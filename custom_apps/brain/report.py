@@ -73,7 +73,7 @@ def _folds(folder: Path) -> ReportParts:
     """Report of `custom_apps.brain.fold_table`."""
     content = read_object(folder / "folds.json")
     estimates, published = content.get("estimates", {}), content.get("published", {})
-    numbers = classification_numbers(folder, unit="patient's examination")
+    numbers = classification_numbers(folder, unit="examination")
     mean = published.get("mean over folds", {}).get("roc_auc_score")
     if mean is not None:
         folds = sum(name.startswith("fold ") for name in published)

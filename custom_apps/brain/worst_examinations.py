@@ -48,10 +48,10 @@ class WorstExaminations(WorstCases):
     def draw(self, row: Mapping[str, Any], path: Path) -> None:
         """Draws all contrasts in two planes."""
         with figure(path, len(SHOWN_PLANES), len(CONTRASTS), 2.1, 2.2) as (_, grid):
-            for axes_row, slices in zip(grid, row["slices"], strict=True):
+            for number, (axes_row, slices) in enumerate(zip(grid, row["slices"], strict=True)):
                 for axes, contrast, values in zip(axes_row, CONTRASTS, slices, strict=True):
                     show(axes, values, vmin=values.min(), vmax=np.percentile(values, BRIGHTEST))
-                    if axes_row is grid[0]:
+                    if number == 0:
                         axes.set_title(TITLES[contrast])
 
 

@@ -26,8 +26,8 @@ def test_steps_name_configurations_that_exist_and_are_left_out_when_done(tmp_pat
             for path in ast.literal_eval(command[command.index("--config_file") + 1]):
                 assert Path(path).is_file(), path
     (tmp_path / "data" / "PhantomEGD").mkdir(parents=True)
-    (tmp_path / "prepared").mkdir()
-    (tmp_path / "prepared" / "preparation.json").touch()
+    (tmp_path / "prepared" / "PhantomEGD").mkdir(parents=True)
+    (tmp_path / "prepared" / "PhantomEGD" / "preparation.json").touch()
     assert demo_commands(BUNDLE, tmp_path) == commands[2:]
 
 

@@ -47,7 +47,7 @@ def folds(tmp_path_factory):
 def test_folds(folds):
     page = checked(folds)
     for text in (
-        *("Marker status of gliomas: evaluation", "24 patient's examinations, 12 of class 1", "AUROC, mean over folds"),
+        *("Marker status of gliomas: evaluation", "24 examinations, 12 of class 1", "AUROC, mean over folds"),
         *("AUROC, IDH-mutant", "Only idh mutant", "Fold 0", "Fold 1", "As the publication counts", "cross-entropy"),
         "Every case is predicted by the model of the fold that has not seen it.",
     ):
