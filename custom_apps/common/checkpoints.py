@@ -76,7 +76,7 @@ class TrainingState:
     def load(self, engine: Engine) -> None:
         """Restores everything, or starts anew; does nothing when the engine goes on within a process.
 
-        An engine that is run again (the next round of federated learning) has its state, and perhaps other weights, that
+        An engine that is run again (the next round of federated learning) has its state, and perhaps other weights that
         were put in between.
 
         Raises:
@@ -162,8 +162,8 @@ class BestModelSaver:
 class FinalModelSaver:
     """Writes the weights when a training completes: a flat state dict, ready for inference.
 
-    Attach it to the trainer. A file of an earlier training is kept under another name; one of an earlier run of the same
-    engine (a round of federated learning) is replaced.
+    Attach it to the trainer. A file of an earlier training is kept under another name; one of an earlier run of the
+    same engine (a round of federated learning) is replaced.
 
     Args:
         path: file to write, e.g. ``models/model_final.pt``.
