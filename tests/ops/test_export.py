@@ -156,29 +156,51 @@ def test_operator_registration_of_backend_torch(operator):
         torch.library.opcheck(target, (*arguments, *flags, *switch))
 
 
-def test_reference_is_exported_as_plain_operations(rows):
+def _written_out(block: nn.Module, rows: torch.Tensor, sizes: dict | None) -> torch.export.ExportedProgram:
+    with torch.no_grad(), ops.using_backend("reference"):
+        return torch.export.export(block, (rows,), dynamic_shapes=None if sizes is None else (sizes,))
+
+
+def _loops(program: torch.export.ExportedProgram) -> int:
+    return sum(node.target is torch.ops.higher_order.scan for node in program.graph.nodes)
+
+
+def test_reference_is_exported_as_one_loop_a_scan_whatever_the_length(rows):
     block = Block().eval()
-    ops.set_backend("reference")
-    try:
-        program = torch.export.export(block, (rows,), dynamic_shapes=({0: Dim("batch")},))
-        other = torch.randn(5, 70, 8)
-        expected = block(other)
-    finally:
-        ops.set_backend("auto")
-    assert not [node for node in program.graph.nodes if "custom_networks" in str(node.target)]
-    assert len(program.graph.nodes) < 400
-    _close(program.module()(other), expected)
+    short, long = (_written_out(block, torch.randn(2, length, 8), None) for length in (5, 300))
+    assert not [node for node in short.graph.nodes if "custom_networks" in str(node.target)]
+    # Two selective and two SSD scans, one of each in reverse.
+    assert _loops(short) == _loops(long) == 4
+    assert len(short.graph.nodes) == len(long.graph.nodes)
+    _close(long.module()(rows[:2].repeat(1, 5, 1)[:, :300]), block(rows[:2].repeat(1, 5, 1)[:, :300]))
+
+
+def test_exported_loops_can_be_trained(rows):
+    block = Block(directions=(True,))
+    with ops.using_backend("reference"):
+        program = torch.export.export(block, (rows[:1, :9],)).module()
+    block(rows[:1, :9]).square().mean().backward()
+    expected = {name: p.grad.clone() for name, p in block.named_parameters()}
+    block.zero_grad()
+    program(rows[:1, :9]).square().mean().backward()
+    for name, parameter in program.named_parameters():
+        _close(parameter.grad, expected[name])
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_onnx_runtime_gives_the_same_numbers(rows, tmp_path):
+def test_onnx_runtime_takes_other_batches_and_lengths(rows, tmp_path):
     pytest.importorskip("onnxscript", reason="the exporter needs onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime", reason="running the exported model needs onnxruntime")
-    block = Block(directions=(False,)).eval()
-    path = tmp_path / "block.onnx"
-    torch.onnx.export(block, (rows,), path, dynamo=True, dynamic_shapes=({0: Dim("batch")},), verbose=False)
-    session = onnxruntime.InferenceSession(path)
-    other = torch.randn(5, 70, 8)
-    (found,) = session.run(None, {session.get_inputs()[0].name: other.numpy()})
-    with torch.no_grad():
-        _close(torch.from_numpy(found), block(other))
+    block = Block().eval()
+    sizes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
+    program = torch.onnx.export(block, (rows,), dynamo=True, opset_version=20, dynamic_shapes=(sizes,), verbose=False)
+    nodes = [node.op_type for node in program.model.graph]
+    assert nodes.count("Scan") == 4
+    assert nodes.count("Conv") == 1
+    program.save(tmp_path / "block.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "block.onnx")
+    for batch, length in ((1, 1), (3, 64), (2, 131)):
+        other = torch.randn(batch, length, 8)
+        (found,) = session.run(None, {session.get_inputs()[0].name: other.numpy()})
+        with torch.no_grad():
+            _close(torch.from_numpy(found), block(other))
