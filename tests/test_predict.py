@@ -110,6 +110,9 @@ def test_volumes_of_any_name_and_one_damaged(segmenter, tmp_path, capsys):
     results = json.loads((output / "results.json").read_text())
     assert {"later", "scan_2023"} <= results["cases"].keys()
     assert len(read_rows(output / "volumes.csv")) == 5 * 2
+    assert predict(*command, "--existing", "skip") == 0, "nothing left to do"
+    assert "0 cases" in capsys.readouterr().out
+    assert len(json.loads((output / "results.json").read_text())["cases"]) == 5
 
 
 def test_a_dicom_series_gives_a_segmentation_that_refers_to_it(segmenter, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import warnings
@@ -124,7 +125,7 @@ def predict(
 
 
 def _path(path: str | Path) -> str:
-    return config_literal(str(Path(path).resolve()))
+    return config_literal(os.path.abspath(path))
 
 
 def chosen_device(name: str) -> torch.device:
@@ -159,7 +160,8 @@ def _run(
         network = parser.get_parsed_content("network")
         sound = leave_out_broken(evaluator)
         output_dir.mkdir(parents=True, exist_ok=True)
-        set_aside(output_dir / RECORD)
+        if parser["existing"] != "overwrite":
+            set_aside(output_dir / RECORD)
         before = _times(output_dir)
         record = RunRecord(output_dir / RECORD, parser.config)
         record.content |= {

@@ -44,7 +44,7 @@ def dicom_mask(
     index_order = affine_of(properties)[:, [2, 1, 0, 3]]
     if problem := grid_problem(labels.shape[:0:-1], index_order, values.shape, affine):
         raise DataError(image, problem[0], f"{problem[1]} as the series in {folder}")
+    restored = bool(parser.get_parsed_content("restore_ids")) if "restore_ids" in parser else False
+    structures = structures_of(parser.get_parsed_content("model"), restored)
     (_, files), *_ = dicom_series(folder).values()
-    return DicomMask(
-        labels[0], structures_of(parser.get_parsed_content("model").labels), [Path(file) for file in files]
-    )
+    return DicomMask(labels[0], structures, [Path(file) for file in files])

@@ -37,7 +37,7 @@ def input_cases(source: str | Path, dataset: RawDataset) -> list[Case]:
     if not _takes_one_file(dataset) or (images and all(_has_channel(path, dataset) for path in images)):
         return dataset.images_in(folder)
     if not images and dicom_series(folder):
-        return [Case(folder.resolve().name, (folder,))]
+        return [Case(folder.absolute().name, (folder,))]
     series = [path for path in files if path.is_dir() and not images and dicom_series(path)]
     cases = [Case(plain_name(path), (path,)) for path in images] + [Case(path.name, (path,)) for path in series]
     if not cases:

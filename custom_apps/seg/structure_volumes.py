@@ -14,17 +14,26 @@ from ignite.engine import Engine, Events
 
 from custom_apps.common.table import write_csv
 from custom_apps.seg.case_loading import CASE, PROPERTIES
-from custom_apps.seg.labels import BACKGROUND, IGNORE, LabelManager
+from custom_apps.seg.labels import BACKGROUND, IGNORE
+from custom_apps.seg.model_folder import ModelFolder
+from custom_apps.seg.restored_ids import output_ids
 
 COLUMNS = ("case", "structure", "voxels", "volume_ml")
 SAVE_EVERY = 20
 
 
-def structures_of(labels: LabelManager) -> dict[str, tuple[int, ...]]:
-    """Name of each structure to its ids in a label map; those of regions may overlap."""
+def structures_of(model: ModelFolder, restored: bool = False) -> dict[str, tuple[int, ...]]:
+    """Name of each structure to its ids in a predicted label map; those of regions may overlap.
+
+    Args:
+        model: whose labels they are.
+        restored: whether the map has the ids that :func:`custom_apps.seg.restored_ids.output_ids` prescribes.
+    """
+    other = output_ids(model) if restored else {}
+    declared = {name: (ids,) if isinstance(ids, int) else ids for name, ids in model.labels.declared.items()}
     return {
-        name: (ids,) if isinstance(ids, int) else tuple(ids)
-        for name, ids in labels.declared.items()
+        name: tuple(other.get(label, label) for label in ids)
+        for name, ids in declared.items()
         if name not in (BACKGROUND, IGNORE)
     }
 
@@ -37,11 +46,12 @@ class SaveVolumes:
 
     Args:
         path: the table.
-        labels: of the model.
+        model: whose labels they are.
+        restored: see :func:`structures_of`.
     """
 
-    def __init__(self, path: str | Path, labels: LabelManager):
-        self.path, self.structures = Path(path), structures_of(labels)
+    def __init__(self, path: str | Path, model: ModelFolder, restored: bool = False):
+        self.path, self.structures = Path(path), structures_of(model, restored)
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
     def attach(self, engine: Engine) -> None:
