@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import json
 import re
+import sys
 
 import nibabel
 import pytest
@@ -31,6 +33,13 @@ FIELDS = {
 INFERENCE_IDS = {
     *("bundle_root", "device", "dataset_dir", "dataset", "evaluator", "network_def", "network", "inferer"),
     *("preprocessing", "postprocessing", "handlers"),
+}
+# Import name to the name of the distribution, where they differ.
+DISTRIBUTIONS = {"ignite": "pytorch-ignite", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "PyYAML"}
+# Have versions of their own in the metadata, or serve what a bundle does without (the extras of pyproject.toml).
+NOT_REQUIRED = {
+    *("torch", "monai", "numpy", "triton", "mamba_ssm", "mlflow", "pydicom", "highdicom", "jinja2"),
+    *("onnx", "onnxruntime", "onnxscript"),
 }
 TASKS = ("inference", "inference_classification", "inference_segmentation", "inference_reconstruction")
 
@@ -94,6 +103,30 @@ def test_metadata_agree_with_versions_and_lock(bundle):
     }
     for name, version in (packages | content["required_packages_version"]).items():
         assert lock[name.lower()] == version, name
+
+
+def imported(folder) -> set[str]:
+    """Top-level names of other projects that the code of a folder imports, also within functions."""
+    names = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.split(".")[0])
+    return names - sys.stdlib_module_names - {"custom_apps", "custom_networks"}
+
+
+@each_bundle
+def test_required_packages_are_complete(bundle):
+    """A fresh environment is made from them."""
+    (room,) = (
+        path.parent for path in (ROOT / "custom_apps").glob("*/room.py") if f'"{bundle.name}"' in path.read_text()
+    )
+    names = set().union(*map(imported, (ROOT / "custom_networks", ROOT / "custom_apps" / "common", room)))
+    needed = {DISTRIBUTIONS.get(name, name) for name in names - NOT_REQUIRED}
+    # MONAI's command line.
+    assert needed | {"fire", "tqdm"} <= metadata(bundle)["required_packages_version"].keys()
 
 
 @each_bundle
