@@ -63,6 +63,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_archive_is_downloaded_by_address_and_runs_by_itself(served, tmp_path):
     address, folder = served
     home = tmp_path / "home"
