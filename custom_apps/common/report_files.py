@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from custom_apps.common.errors import DataError
-from custom_apps.common.report_parts import Case, Picture, ReportParts, Section
+from custom_apps.common.report_parts import PREDICTION, Case, Picture, ReportParts, Section
 from custom_apps.common.spreadsheet_cell import plain_cell
 
 WORST = "worst.json"
 SALIENCY = "saliency"
+MAPS_OVER_IMAGES = re.compile(r"(.+?)(_saliency|(?<!_saliency)_map)\.png")
 MOST_PICTURES = 24
 
 
@@ -94,15 +96,16 @@ def worst_cases(figures: Path) -> list[Case]:
 
 def saliency_section(folder: Path) -> Section:
     """Pictures of where the network looked, from the folder ``saliency`` of the results."""
-    files = sorted((folder / SALIENCY).glob("*.png"))
+    pictures = sorted((folder / SALIENCY).glob("*.png"))
+    files = {found[1]: path for path in pictures if (found := MAPS_OVER_IMAGES.fullmatch(path.name))}
     text = ["Such maps show what a network responds to; they do not explain its answer."] if files else []
     if len(files) > MOST_PICTURES:
         text.append(f"{MOST_PICTURES} of {len(files)} pictures; all are in the folder {SALIENCY}.")
     cases = [
-        Case(path.stem, "", [Picture(path, "Where the network responds", f"Saliency map of {path.stem}")])
-        for path in files[:MOST_PICTURES]
+        Case(name, "", [Picture(path, "Where the network responds.", f"Saliency map of {name}")])
+        for name, path in list(files.items())[:MOST_PICTURES]
     ]
-    return Section("Where the network looks", text, cases)
+    return Section("Where the network looks", text, cases, wide=True)
 
 
 def reported(
@@ -123,6 +126,8 @@ def reported(
     for name, reader in readers.items():
         if any(next(folder.glob(pattern), None) for pattern in markers[name]):
             return reader(folder)
+    if section := saliency_section(folder):
+        return ReportParts(PREDICTION, "Saliency maps", sections=[section])
     patterns = [pattern for name in readers for pattern in markers[name]]
     deeper = (f"{start}{pattern}" for pattern in patterns for start in ("*/", "*/*/"))
     below = sorted({str(path.parent) for pattern in deeper for path in folder.glob(pattern)})

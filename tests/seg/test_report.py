@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from PIL import Image
 
+from custom_apps.cli import main
 from custom_apps.common.errors import DataError
 from custom_apps.common.report_command import report_folder
 from custom_apps.common.table import write_csv
@@ -107,11 +109,35 @@ def test_saliency_and_missing_figures(tmp_path):
     protocol = SegmentationProtocol({"labels": LABELS})
     ScoreTables([], protocol).write(tmp_path)
     (tmp_path / "saliency").mkdir()
-    (tmp_path / "saliency" / "case_1.png").write_bytes(b"no picture")
+    (tmp_path / "saliency" / "case_1_saliency.png").write_bytes(b"no picture")
     page = checked(report_folder(ROOM, tmp_path, bundle_of(ROOM)))
     assert "Where the network looks" in page.text
-    assert "saliency/case_1.png: the picture cannot be read" in page.text
+    assert "saliency/case_1_saliency.png: the picture cannot be read" in page.text
     assert not page.pictures
+
+
+def test_saliency_alone(tmp_path):
+    (tmp_path / "saliency").mkdir()
+    for name in ("a_saliency.png", "a_saliency_map.png", "b_map.png", "other.png"):
+        Image.new("RGB", (90, 60)).save(tmp_path / "saliency" / name)
+    page = checked(report_folder(ROOM, tmp_path, bundle_of(ROOM)))
+    assert "Saliency maps: prediction" in page.text
+    assert "they do not explain its answer. a Where the network responds. b Where the network" in page.text
+    assert len(page.pictures) == 2
+
+
+def test_command(tmp_path, capsys):
+    assert main(["report", ROOM.bundle, str(tmp_path)]) == 1
+    assert "has no results (expected one of structures.csv" in capsys.readouterr().err
+    ScoreTables([], SegmentationProtocol({"labels": LABELS})).write(tmp_path)
+    assert main(["report", ROOM.bundle, str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'report.html'}\n"
+    checked(tmp_path / "report.html")
+    assert main(["report", ROOM.bundle, str(tmp_path)]) == 1
+    assert "report.html: already there and not overwritten" in capsys.readouterr().err
+    other = tmp_path / "new" / "other.html"
+    assert main(["report", ROOM.bundle, str(tmp_path), "--overwrite", "--output", str(other)]) == 0
+    assert other.is_file()
 
 
 def test_sizes_have_units():
