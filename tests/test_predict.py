@@ -217,6 +217,21 @@ def test_echo_clips_of_all_kinds(tmp_path, capsys):
     assert float(alone["ef_percent"]) == pytest.approx(row["ef_percent"], abs=1e-4)
 
 
+def test_ventricle_of_a_dicom_clip_in_numbers(tmp_path, capsys):
+    frames = np.random.default_rng(0).integers(0, 255, (20, 40, 48), np.uint8)
+    clip = ultrasound(tmp_path / "clip.dcm", frames, FrameTime=20.0)
+    options = ("-o", "inference_segmentation", "-o", "demo", "--set", "load_pretrain=False")
+    options += ("--set", "time_patch_size=1", "--set", "kinds=['masks']")
+    assert predict("echo_ef_mamba3d", clip, tmp_path / "out", *options) == 0
+    mask = nibabel.load(tmp_path / "out" / "clip_lv.nii.gz")
+    assert mask.shape == (48, 40, 20)
+    assert mask.header.get_zooms()[2] == pytest.approx(0.02)
+    (row,) = json.loads((tmp_path / "out" / "results.json").read_text())["cases"]["clip"]["numbers"]["ventricles"]
+    assert row["frames"] == 20
+    assert 0 <= row["smallest_area"] <= row["largest_area"] <= 56 * 56
+    assert {"ef_area_length", "heart_rate_per_minute", "beats"} <= row.keys()
+
+
 def test_thyroid_pictures_and_dicom(tmp_path):
     data = write_thyroid_phantom(tmp_path, 4, 1, layout="tn3k", size=96)
     image = sorted((data / "trainval-image").iterdir())[0]

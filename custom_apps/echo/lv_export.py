@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from ignite.engine import Engine, Events
 
+from custom_apps.common.distributed import is_main_process, wait_for_all
+from custom_apps.common.gathering import gather_rows
 from custom_apps.common.partial_file import partial_file
+from custom_apps.common.table import write_csv
 from custom_apps.echo.lv_evaluation import video_row
 from custom_apps.echo.lv_figures import draw_area_curves
 from custom_apps.echo.lv_video import draw_contact_sheet, to_gray_levels, write_overlay_video
@@ -35,6 +39,8 @@ class SaveLV:
             of the file's frames), ``video`` (overlay, side by side with the original), ``sheet`` (sixteen frames),
             ``curve`` (area over time).
         limit: number of videos that are written, the first ones of this process; None for all.
+        table: name of a CSV in the folder with a row a video: beats, heart rate, ejection fraction by method, largest
+            and smallest area in pixels of the network's frames. Rows of other videos in it stay. None writes none.
     """
 
     def __init__(
@@ -44,12 +50,14 @@ class SaveLV:
         std: float,
         kinds: Sequence[str] = ("masks", "video", "curve"),
         limit: int | None = None,
+        table: str | None = None,
     ):
         if unknown := [kind for kind in kinds if kind not in ENDINGS]:
             raise ValueError(f"kinds are {', '.join(ENDINGS)}, got {unknown[0]!r}")
         self.output_dir, self.mean, self.std = Path(output_dir), mean, std
-        self.kinds, self.limit = tuple(kinds), limit
+        self.kinds, self.limit, self.table = tuple(kinds), limit, table
         self._written = 0
+        self._rows: list[dict[str, Any]] = []
 
     @staticmethod
     def endings(kinds: Sequence[str]) -> list[str]:
@@ -58,7 +66,10 @@ class SaveLV:
 
     def attach(self, engine: Engine) -> None:
         """Registers the handler."""
+        engine.add_event_handler(Events.STARTED, lambda: self._rows.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        if self.table is not None:
+            engine.add_event_handler(Events.COMPLETED, lambda: self.write_table())
 
     def __call__(self, engine: Engine) -> None:
         """Writes the files of an iteration's videos."""
@@ -79,8 +90,34 @@ class SaveLV:
             write_overlay_video(paths["video"], gray, masks.cpu().numpy(), fps)
         if "sheet" in paths:
             draw_contact_sheet(paths["sheet"], gray, masks.cpu().numpy(), heading=case)
+        row = video_row(item) if self.table is not None or "curve" in paths else None
         if "curve" in paths:
-            draw_area_curves([video_row(item)], paths["curve"])
+            draw_area_curves([row], paths["curve"])
+        if self.table is not None:
+            self._rows.append(
+                {
+                    "file_name": str(item.get("file_name", case)),
+                    "frames": len(row["area"]),
+                    "fps": fps,
+                    "beats": row["beats"],
+                    "heart_rate_per_minute": row["heart_rate"],
+                    **{f"ef_{method}": value for method, value in row["ef"].items()},
+                    "largest_area": max(row["area"]),
+                    "smallest_area": min(row["area"]),
+                }
+            )
+
+    def write_table(self) -> None:
+        """Writes the table of all videos so far; a collective call."""
+        rows, path = gather_rows(self._rows), self.output_dir / self.table
+        if is_main_process() and rows:
+            new = {row["file_name"] for row in rows}
+            earlier: list[dict[str, Any]] = []
+            if path.is_file():
+                with open(path, newline="", encoding="utf-8") as file:
+                    earlier = [row for row in csv.DictReader(file) if row["file_name"] not in new]
+            write_csv(sorted([*earlier, *rows], key=lambda row: row["file_name"]), path, list(rows[0]))
+        wait_for_all()
 
 
 def resize_masks(masks: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
