@@ -81,7 +81,7 @@ def test_the_model_card_shows_a_session_that_works(trained, data):
     for printed, real in (
         ("bundles/umamba_seg/models", trained / "models"),
         ("case_0000.nii.gz", session_image(data)),
-        ("[10, 52, 31]", [10, 12, 11]),
+        ("[10, 52, 31]", [4, 12, 11]),
     ):
         assert printed in program
         program = program.replace(printed, str(real))
