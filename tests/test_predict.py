@@ -262,7 +262,10 @@ def test_brain_patient(tmp_path):
     )
     network = parser.get_parsed_content("network_def")
     torch.save(network.state_dict(), tmp_path / "fold_0.pt")
-    options = ("-o", "demo", "--weights", tmp_path / "fold_0.pt", "--set", "spacing_mm=6.0")
+    options = ("-o", "demo", "--set", "spacing_mm=6.0")
+    untrained = ("--set", "load_pretrain=False", "--set", "maps=False")
+    assert predict("brain_idh_ssm_mae", patient, tmp_path / "untrained", *options, *untrained) == 0
+    options += ("--weights", tmp_path / "fold_0.pt")
     assert predict("brain_idh_ssm_mae", patient, tmp_path / "out", *options, "--report") == 0
     assert f"{patient.name}" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     (row,) = json.loads((tmp_path / "out" / "results.json").read_text())["cases"][patient.name]["numbers"]["markers"]
