@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from custom_apps.common.report_files import read_object
 
 RECORD = "run.json"
 WEIGHTS = "model.pt"
+MODULES = {"monai.bundle": ("monai", "bundle", "__main__.py"), "custom_apps": ("custom_apps", "__main__.py")}
 SYNTHETIC = (
     "Synthetic data: the numbers show that the software learns and measures as it should. "
     "They say nothing about patients."
@@ -40,13 +42,10 @@ class Run:
 
     @classmethod
     def of(cls, folder: Path) -> Run:
-        """Reads ``run.json`` of a folder of results, or of the folder above it."""
-        for place in (folder, folder.resolve().parent):
-            if (place / RECORD).is_file():
-                record = read_object(place / RECORD)
-                command = record.get("command")
-                return cls(record, options_of([str(part) for part in command] if isinstance(command, list) else []))
-        return cls({}, {})
+        """Reads ``run.json`` of a folder of results."""
+        record = read_object(folder / RECORD)
+        command = record.get("command")
+        return cls(record, options_of([str(part) for part in command] if isinstance(command, list) else []))
 
     def folder(self, name: str) -> Path | None:
         """A folder given on the command line."""
@@ -70,9 +69,11 @@ class Run:
         if not isinstance(parts, list) or not parts:
             return ""
         program = Path(str(parts[0]))
-        named = program.name == "__main__.py" and "custom_apps" if program.parent.name == "custom_apps" else ""
-        named = "monai.bundle" if program.parts[-3:] == ("monai", "bundle", "__main__.py") else named
-        start = ["python", "-m", named] if named else ["python", program.name]
+        start = next(
+            (["python", "-m", name] for name, end in MODULES.items() if program.parts[-len(end) :] == end), None
+        )
+        if start is None:
+            start = ["python", program.name] if program.suffix == ".py" else [program.name]
         return " ".join(_quoted(part) for part in [*start, *map(str, parts[1:])])
 
     @property
@@ -89,7 +90,7 @@ class Run:
 def options_of(command: Sequence[str]) -> dict[str, str]:
     """``--name value`` and ``--name=value`` of a command line; the last of one name counts."""
     options: dict[str, str] = {}
-    for part, following in zip(command, [*command[1:], ""], strict=True):
+    for part, following in itertools.zip_longest(command, command[1:], fillvalue=""):
         if part.startswith("--"):
             name, given, value = part[2:].partition("=")
             options[name.replace("-", "_")] = value if given else following

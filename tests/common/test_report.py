@@ -227,6 +227,8 @@ def test_command_lines():
     assert Run({"command": ["/p/custom_apps/__main__.py", "folds", "a b"]}, {}).command == (
         "python -m custom_apps folds 'a b'"
     )
+    assert Run({"command": ["/bin/mamba-bundles", "folds"]}, {}).command == "mamba-bundles folds"
+    assert Run({"command": ["/x/own.py", "--a=\"'$"]}, {}).command == "python own.py '--a=\"'\"'\"'$'"
     assert environment_line({}) == "The environment of the run is not recorded."
 
 
