@@ -18,9 +18,12 @@ from custom_apps.brain.contrasts import CONTRASTS
 from custom_apps.brain.patients import read_patient
 from custom_apps.brain.phantom import write_glioma_phantom
 from custom_apps.brain.prepare import prepare_dataset
+from custom_apps.brain.room import ROOM
 from custom_apps.common.dicom_series import write_dicom_series
+from custom_apps.common.report_command import report_folder
 from tests.bundles.bundle_cli import ROOT, bundle_command, run, start, torchrun_command
 from tests.common.mlflow_server import mlflow_server
+from tests.common.report_page import checked
 
 BUNDLE = ROOT / "bundles" / "brain_idh_ssm_mae"
 SPACING_MM = 8.0
@@ -119,6 +122,9 @@ def test_folds_start_from_the_pretrained_encoder_and_are_evaluated_together(trai
     assert (folder / "eval" / "cross_validation" / "figures" / "folds.png").stat().st_size > 5000
     for fold in range(2):
         assert {"val_auroc", "val_loss"} <= set(rows_of(folder / "eval" / f"fold_{fold}" / "metrics.csv")[0])
+    page = checked(report_folder(ROOM, folder / "eval" / "cross_validation", BUNDLE))
+    assert len(page.pictures) == 3 + 2 + 2, "worst cases, curves, training"
+    assert page.text.count("model.pt, SHA-256") == 2
 
 
 def test_out_of_fold_predictions_are_those_of_the_folds_own_models(trained, data, tmp_path):
@@ -215,6 +221,8 @@ def test_prediction_of_one_raw_patient_with_the_models_of_all_folds(trained, raw
     assert len(np.unique(np.asarray(prepared.dataobj))) == 27
     assert (tmp_path / "maps" / "EGD-0004_map.png").stat().st_size > 5000
     assert 0 <= json.loads((tmp_path / "maps" / "EGD-0004_map.json").read_text())["auc"] <= 1
+
+    assert len(checked(report_folder(ROOM, tmp_path, BUNDLE)).pictures) == 1
 
     content = (tmp_path / "markers.csv").read_bytes()
     assert "earlier predictions" in run(command, cwd=BUNDLE, succeed=False)

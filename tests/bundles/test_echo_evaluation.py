@@ -12,11 +12,14 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from custom_apps.common.report_command import report_folder
 from custom_apps.echo.phantom import write_echonet_phantom
 from custom_apps.echo.phantom_buv import write_buv_phantom
 from custom_apps.echo.phantom_camus import write_camus_phantom
+from custom_apps.echo.room import ROOM
 from custom_apps.echo.video_file import read_video
 from tests.bundles.bundle_cli import ROOT, bundle_command, run, torchrun_command
+from tests.common.report_page import checked
 from tests.echo.test_dicom_video import write_dicom
 
 BUNDLE = ROOT / "bundles" / "echo_ef_mamba3d"
@@ -90,6 +93,8 @@ def test_ejection_fraction_of_test_and_validation_videos(echonet, regressor, tmp
         assert results[protocol]["mae"]["value"] == pytest.approx(np.mean(errors))
     assert (tmp_path / "test" / "figures" / "bland_altman.png").stat().st_size > 5000
     assert json.loads((tmp_path / "test" / "run.json").read_text())["outcome"] == "completed"
+    page = checked(report_folder(ROOM, tmp_path / "test", BUNDLE))
+    assert len(page.pictures) == 3 + 4, "worst videos, figures"
 
     run_here(["train", "evaluate"], **options, part="validation", clips=None)
     validation = rows(tmp_path / "validation" / "videos.csv")
@@ -148,6 +153,10 @@ def test_lesions(tmp_path):
     assert len(probabilities) == 8
     for row in rows(folder / "cases.csv"):
         assert float(row["probability"]) == pytest.approx(probabilities[Path(row["case"]).stem], abs=1e-5)
+    assert len(checked(report_folder(ROOM, folder, BUNDLE)).pictures) == 3 + 2, "worst videos, curves"
+    predicted = checked(report_folder(ROOM, tmp_path / "predictions", BUNDLE)).text
+    assert "Breast lesions: prediction" in predicted
+    assert "There is no run.json" not in predicted
 
 
 def test_pretraining(echonet, tmp_path):

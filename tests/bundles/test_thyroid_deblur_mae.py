@@ -14,8 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
+from custom_apps.common.report_command import report_folder
 from custom_apps.thyroid.phantom import write_thyroid_phantom
+from custom_apps.thyroid.room import ROOM
 from tests.bundles.bundle_cli import ROOT, bundle_command, run, start, torchrun_command
+from tests.common.report_page import checked
 
 BUNDLE = ROOT / "bundles" / "thyroid_deblur_mae"
 CONFIGS = BUNDLE / "configs"
@@ -159,6 +162,9 @@ def test_evaluation_on_test_images(segmented, nodules):
     assert content["images"] == 3
     assert set(content) >= {"pooled", "per_image", "published_per_image"}
     assert (results / "figures" / "overlays.png").stat().st_size > 5000
+    page = checked(report_folder(ROOM, results, BUNDLE, overwrite=True))
+    assert len(page.pictures) == 3 + 1 + 1, "worst images, overlays, training"
+    assert "as published for the U-Nets" in page.text
 
 
 def test_masks_of_any_folder_at_their_own_size_from_the_bundle_folder(segmented, nodules, tmp_path):
@@ -198,6 +204,9 @@ def test_classification_is_evaluated_and_predicts(classified, classes, tmp_path)
     assert ours.keys() == theirs.keys()
     for name in ours:
         assert float(ours[name]["probability"]) == pytest.approx(float(theirs[name]["probability"]), abs=1e-6)
+    page = checked(report_folder(ROOM, results, BUNDLE, overwrite=True))
+    assert len(page.pictures) == 3 + 1 + 1, "worst images, curves, training"
+    assert "inference_classification.yaml" in checked(report_folder(ROOM, tmp_path, BUNDLE)).text
 
 
 @pytest.mark.parametrize("overlays", [("mamba",), ("conv_mamba",), ("unetpp",), ("unetpp", "vit")], ids="-".join)

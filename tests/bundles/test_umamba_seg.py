@@ -15,9 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
+from custom_apps.common.report_command import report_folder
 from custom_apps.seg.phantom_cells import write_cell_phantom
 from custom_apps.seg.phantom_ct import write_ct_phantom
+from custom_apps.seg.room import ROOM
 from tests.bundles.bundle_cli import ROOT, bundle_command, run, start, torchrun_command
+from tests.common.report_page import checked
 
 BUNDLE = ROOT / "bundles" / "umamba_seg"
 CONFIGS = BUNDLE / "configs"
@@ -131,6 +134,10 @@ def test_evaluation_on_test_cases(trained, ct):
     entry = summary["metric_per_case"][1]["metrics"]["1"]
     overlap = ((truth == 1) & (ours == 1)).sum()
     assert entry["Dice"] == pytest.approx(2 * overlap / ((truth == 1).sum() + (ours == 1).sum()), abs=1e-6)
+    page = checked(report_folder(ROOM, results, BUNDLE, overwrite=True))
+    assert len(page.pictures) == 3 + 1 + 1, "worst cases, overlays, training"
+    assert "model.pt, SHA-256" in page.text
+    assert "Synthetic data" in page.text
 
 
 def test_prediction_from_the_bundle_folder_and_earlier_results_are_safe(trained, ct, tmp_path):
@@ -143,6 +150,10 @@ def test_prediction_from_the_bundle_folder_and_earlier_results_are_safe(trained,
     content = (tmp_path / written[0]).read_bytes()
     assert "was predicted before" in run(command, cwd=BUNDLE, succeed=False)
     assert (tmp_path / written[0]).read_bytes() == content
+    page = checked(report_folder(ROOM, tmp_path, BUNDLE))
+    assert len(page.pictures) == 3
+    assert "inference.yaml" in page.text
+    assert "case liver spleen kidneys aorta" in page.text
 
 
 def test_two_dimensional_colour_images(tmp_path):
