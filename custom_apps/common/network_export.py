@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ class Exported:
     Attributes:
         path: the file.
         inputs: name of each input to its shape, a name where the size may vary.
-        outputs: the same of the outputs.
+        outputs: the same of the outputs, which are called ``pred``, ``pred_1``, …
         nodes: of the graph; loops count once.
         scans: loops over time, in ONNX nodes ``Scan``.
     """
@@ -82,13 +83,7 @@ def export_network(
             nodes, scans = (_write_onnx if kind == "onnx" else _write_pt2)(program, path)
     finally:
         network.train(was_training)
-    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
-    signature = program.graph_signature
-    given, made = (
-        {name: _shape(values[name]) for name in names if isinstance(values.get(name), torch.Tensor)}
-        for names in (signature.user_inputs, signature.user_outputs)
-    )
-    return Exported(path, given, made, nodes, scans)
+    return Exported(path, *_sizes(program), nodes, scans)
 
 
 def run_exported(path: str | Path, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -154,9 +149,34 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> tuple[int,
     graph = exported.model.graph
     for value in [*graph.inputs, *graph.outputs]:
         value.shape = type(value.shape)(_shape(value))
+    for value, name in zip(graph.outputs, _output_names(program), strict=True):
+        value.name = name
     with partial_file(path) as temporary:
         exported.save(temporary, external_data=False)
     return len(graph), sum(node.op_type == "Scan" for node in graph)
+
+
+def _sizes(program: torch.export.ExportedProgram) -> tuple[dict[str, list[int | str]], dict[str, list[int | str]]]:
+    """Shapes of inputs and outputs by name, with readable names of the sizes that may vary."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    signature = program.graph_signature
+    given = {name: _shape(values[name]) for name in signature.user_inputs if hasattr(values.get(name), "shape")}
+    made = dict(zip(_output_names(program), (_shape(values[name]) for name in signature.user_outputs), strict=True))
+    names: dict[str, str] = {}
+    for shape in given.values():
+        for axis, side in enumerate(shape):
+            if isinstance(side, str):
+                names.setdefault(side, "batch" if axis == 0 else f"size_{axis}")
+    for shape in (*given.values(), *made.values()):
+        for axis, side in enumerate(shape):
+            if isinstance(side, str):
+                shape[axis] = re.sub(r"\w+", lambda found: names.get(found[0], found[0]), side)
+    return given, made
+
+
+def _output_names(program: torch.export.ExportedProgram) -> list[str]:
+    """``pred``, and ``pred_1`` and so on for further ones."""
+    return ["pred" if i == 0 else f"pred_{i}" for i in range(len(program.graph_signature.user_outputs))]
 
 
 def _shape(value: Any) -> list[int | str]:
