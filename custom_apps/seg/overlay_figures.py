@@ -80,7 +80,8 @@ class OverlayFigures:
 
     def _worst(self, view: CaseView) -> WorstCase:
         dice = "no structure" if np.isnan(view.mean_dice) else f"mean Dice {view.mean_dice:.3f}"
-        return WorstCase(view.case, dice, "Filled: reference; line: prediction.", lambda path: draw_overlays([view], self.protocol, path))
+        caption = "Filled: reference; line: prediction."
+        return WorstCase(view.case, dice, caption, lambda path: draw_overlays([view], self.protocol, path))
 
 
 def worst_to_best(views: Sequence[CaseView], count: int) -> list[CaseView]:

@@ -10,11 +10,11 @@ from ignite.engine import Engine
 
 from custom_apps.brain.examinations import PrepareExaminationd, examinations_to_predict, read_record
 from custom_apps.brain.inference import EnsembleLoader, FoldEnsemble, MirroredInferer, SaveMaps
-from custom_apps.common.latent_map import latent_map
 from custom_apps.brain.loading import LoadPreparedd
 from custom_apps.brain.patients import read_patient
 from custom_apps.common.dicom_series import write_dicom_series
 from custom_apps.common.errors import DataError
+from custom_apps.common.latent_map import latent_map
 from custom_networks.nets.vim_classifier import VimClassifier
 
 

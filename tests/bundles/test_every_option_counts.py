@@ -11,7 +11,16 @@ CONFIGS = sorted(path for path in ROOT.glob("bundles/*/configs/*.yaml"))
 # Read by MONAI's engine of workflows or by the command line, not by another entry of a configuration.
 ENTRY_POINTS = {"imports", "initialize", "run", "finalize", "evaluator", "train", "validate"}
 # What verification, MONAI Label and federated learning look up by name.
-LOOKED_UP = {"network_def", "network", "preprocessing", "postprocessing", "inferer", "handlers", "dataset", "dataloader"}
+LOOKED_UP = {
+    "network_def",
+    "network",
+    "preprocessing",
+    "postprocessing",
+    "inferer",
+    "handlers",
+    "dataset",
+    "dataloader",
+}
 
 
 def _plain(value):
