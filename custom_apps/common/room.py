@@ -32,7 +32,8 @@ class Room:
             that gives a :class:`custom_apps.common.dicom_segmentation.DicomMask`, or None for no mask of DICOM files.
         report: function ``(folder of results) ->`` :class:`custom_apps.common.report_parts.ReportParts`.
         network_facts: function ``(parser of an inference) ->``
-            :class:`custom_apps.common.export_command.NetworkFacts`; None reads them off the configuration's ``encoder``.
+            :class:`custom_apps.common.export_command.NetworkFacts`; None reads them off the configuration's
+            ``encoder``.
         demo: function ``(bundle folder, output folder) -> list of argument lists of python``.
         demo_summary: function ``(output folder) -> text`` about what came out.
         recipes: further demonstrations by name, each the two functions as in ``demo`` and ``demo_summary``.
