@@ -48,8 +48,7 @@ def restore_segmentation(
         for axis, edge in enumerate(shape):
             decided = np.take(decided, nearest_positions(decided.shape[axis], edge), axis)
         return _to_original(decided, properties, model)
-    resampled = _resampled(logits, properties, model, case)
-    return _to_original(model.labels.logits_to_segmentation(resampled), properties, model)
+    return _to_original(_decided(logits, properties, model, case), properties, model)
 
 
 def restore_probabilities(
@@ -99,8 +98,35 @@ def _check(logits: torch.Tensor, properties: dict[str, Any], model: ModelFolder,
         )
 
 
+def _decided(logits: torch.Tensor, properties: dict[str, Any], model: ModelFolder, case: str) -> np.ndarray:
+    """Label map (z, y, x), int16, of the crop at the image's own spacing.
+
+    Heads are resampled one after the other, so that the memory does not grow with their number; the result is that of
+    all heads at once.
+    """
+    _check(logits, properties, model, case)
+    labels = model.labels
+    decided = largest = None
+    for head, one in enumerate(logits.split(1)):
+        values = torch.from_numpy(_at_original_spacing(one, properties, model)[0])
+        if decided is None:
+            decided = torch.zeros(values.shape, dtype=torch.int16)
+        if labels.has_regions:
+            decided[values.sigmoid() > 0.5] = labels.regions_class_order[head]
+        elif largest is None:
+            largest = values.clone()
+        else:
+            decided[values > largest] = head
+            torch.maximum(largest, values, out=largest)
+    return decided.numpy()
+
+
 def _resampled(logits: torch.Tensor, properties: dict[str, Any], model: ModelFolder, case: str) -> np.ndarray:
     _check(logits, properties, model, case)
+    return _at_original_spacing(logits, properties, model)
+
+
+def _at_original_spacing(logits: torch.Tensor, properties: dict[str, Any], model: ModelFolder) -> np.ndarray:
     return resample_logits(
         logits,
         properties["shape_after_cropping_and_before_resampling"],

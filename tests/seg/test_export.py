@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from custom_apps.common.errors import DataError
+from custom_apps.seg import export
 from custom_apps.seg.case_export import RestoreSegmentationd
 from custom_apps.seg.export import restore_probabilities, restore_segmentation
 from custom_apps.seg.preprocessing import preprocess_case
@@ -120,3 +123,28 @@ def test_deciding_first_takes_the_nearest_voxel_where_the_spacing_differs():
         restore_segmentation(logits * np.nan, properties, phantom, decide_first=True)
     with pytest.raises(ValueError, match="one of decide_first and probabilities_key"):
         RestoreSegmentationd("pred", phantom, "probabilities", decide_first=True)
+
+
+@pytest.mark.parametrize(
+    "declared", [{}, {"labels": {"background": 0, "all": [1, 2], "kidney": 2}, "regions_class_order": [1, 2]}]
+)
+@pytest.mark.parametrize("rule", ["resample_data_or_seg_to_shape", "resample_torch_fornnunet"])
+def test_heads_one_by_one_decide_as_all_together(declared, rule):
+    phantom = model(spacing=[1.6, 1.3, 0.8], **declared)
+    options = {"is_seg": False, "force_separate_z": None} | ({"order": 1, "order_z": 0} if "data" in rule else {})
+    configuration = replace(
+        phantom.configuration, resampling_fn_probabilities=rule, resampling_fn_probabilities_kwargs=options
+    )
+    phantom = replace(phantom, configuration=configuration)
+    _, properties = prepared(label_map((12, 40, 36)), phantom)
+    heads = phantom.labels.num_segmentation_heads
+    shape = properties["shape_after_resampling"]
+    # Rounded, so that there are ties.
+    logits = torch.randn(heads, *shape, generator=torch.Generator().manual_seed(0)).round()
+    found = restore_segmentation(logits, properties, phantom)
+    together, _ = restore_probabilities(logits, properties, phantom)
+    resampled = export._resampled(logits, properties, phantom, "case")
+    expected = export._to_original(phantom.labels.logits_to_segmentation(resampled), properties, phantom)
+    assert np.array_equal(found, expected)
+    assert (found == together).mean() > 0.999, "but for ties of rounded probabilities"
+    assert len(np.unique(found)) > heads - 1
