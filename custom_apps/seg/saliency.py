@@ -19,12 +19,14 @@ from custom_apps.seg.model_folder import ModelFolder
 from custom_apps.seg.volume_io import read_images
 
 PLANES = ("first axis", "second axis", "third axis")
+NEIGHBORHOOD = 7
+"""Voxels along each axis."""
 
 
 class SaveVolumeSaliency(SaveSaliency):
     """Writes maps of prepared images: ``{case}_saliency.nii.gz`` on the image's own grid, and ``{case}_saliency.png``.
 
-    The picture has the slice through the map's largest value along each axis (a 2-D image: the image).
+    The picture has the slices through the map's largest neighborhood along each axis (a 2-D image: the image).
 
     Args:
         output_dir, overwrite: see the base class.
@@ -49,7 +51,7 @@ class SaveVolumeSaliency(SaveSaliency):
 
 
 def draw_slices(path: str | Path, image: np.ndarray, values: np.ndarray, title: str = "") -> None:
-    """Draws the slices through the largest value of a map, without the map above and with it below.
+    """Draws the slices through the largest neighborhood of a map, without the map above and with it below.
 
     Args:
         path: the figure, replaced when it exists.
@@ -57,10 +59,13 @@ def draw_slices(path: str | Path, image: np.ndarray, values: np.ndarray, title: 
         values: the map on the same grid.
         title: above it.
     """
+    from scipy.ndimage import uniform_filter
+
     low, high = np.percentile(image, (1, 99))
     gray = (255 * ((image - low) / max(high - low, 1e-12)).clip(0, 1)).astype(np.uint8)
-    colored, peak = over_gray(gray, values), np.unravel_index(values.argmax(), values.shape)
-    axes_shown = [axis for axis in range(3) if min(np.delete(values.shape, axis)) > 1]
+    colored, axes_shown = over_gray(gray, values), [axis for axis in range(3) if min(np.delete(values.shape, axis)) > 1]
+    # Single voxels of strided convolutions may stick out, neighborhoods do not.
+    peak = np.unravel_index(uniform_filter(values, NEIGHBORHOOD).argmax(), values.shape)
     with figure(path, 2, len(axes_shown), width=2.4, height=2.4) as (drawn, grid):
         drawn.suptitle(title, fontsize=9)
         for column, axis in enumerate(axes_shown):
