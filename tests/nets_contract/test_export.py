@@ -10,13 +10,11 @@ from tests.nets_contract.test_contract import as_list, build
 # Clicks change the number of tokens with their own number, and come as a pair: ONNX users want the image-only networks.
 ONNX_NAMES = (
     *("umamba_bot_3d", "umamba_enc_2d", "umamba2", "umamba_bot_3d_none", "vim_classifier", "vit_classifier"),
-    *("mamba3d_regressor", "mamba3d_segmenter"),
+    "mamba3d_regressor",
     *("conv_vit_classifier", "upernet_conv_vit", "unet_vit"),
 )
 # One for each direction of each scan.
-LOOPS = {"umamba_bot_3d": 1, "umamba_enc_2d": 2, "umamba2": 1, "vim_classifier": 4, "mamba3d_regressor": 6} | {
-    "mamba3d_segmenter": 6
-}
+LOOPS = {"umamba_bot_3d": 1, "umamba_enc_2d": 2, "umamba2": 1, "vim_classifier": 4, "mamba3d_regressor": 6}
 ONNX = [entry for entry in ENTRIES if entry.name in ONNX_NAMES]
 
 
