@@ -1,6 +1,7 @@
 """Every network as an exported program and as ONNX, against itself in Python: ``python -m benchmarks.export_parity``.
 
-Prints a Markdown table. The networks are the small ones of the contract tests, with random weights.
+Prints a Markdown table. The networks are the small ones of the contract tests, with random weights. What may vary is
+compared at another size: one sample, and twice the length of each spatial axis.
 """
 
 from __future__ import annotations
@@ -12,8 +13,16 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
-from custom_apps.common.network_export import DYNAMIC, Exported, export_network, flat_tensors, run_exported
+from custom_apps.common.network_export import (
+    DYNAMIC,
+    Exported,
+    export_network,
+    flat_tensors,
+    of_another_size,
+    run_exported,
+)
 from custom_apps.common.network_export import largest_difference as difference
 from tests.nets_contract.registry import ENTRIES, Entry
 
@@ -35,32 +44,37 @@ def row(entry: Entry) -> str:
     """Differences are the largest of any output, in units of its largest number."""
     torch.manual_seed(0)
     network, inputs = entry.build().eval(), entry.inputs()
-    with torch.no_grad():
-        expected = flat_tensors(network(*inputs))
-    cells, last = [], None
     with tempfile.TemporaryDirectory() as folder:
-        for kind in ("pt2", "onnx"):
-            made = attempt(network, inputs, Path(folder), kind)
-            if isinstance(made, Exported):
-                cells.append(f"{difference(run_exported(made.path, inputs), expected):.0e}")
-                last = made
-            else:
-                cells.append(made)
-    if last is None or last.path.suffix != ".onnx":
+        made = [attempt(network, inputs, Path(folder), kind) for kind in ("pt2", "onnx")]
+    cells = [outcome if isinstance(outcome, str) else f"{outcome[1]:.0e}" for outcome in made]
+    if isinstance(made[1], str):
         return f"| {entry.name} | {' | '.join(cells)} | | | |"
+    last = made[1][0]
     return f"| {entry.name} | {' | '.join(cells)} | {last.nodes} | {last.scans} | {varying(last)} |"
 
 
-def attempt(network: nn.Module, inputs: tuple, folder: Path, kind: str) -> Exported | str:
-    """The export with as many varying axes as possible, or why there is none."""
+def attempt(network: nn.Module, inputs: tuple, folder: Path, kind: str) -> tuple[Exported, float] | str:
+    """The export with as many varying axes as possible and its difference at other sizes, or why there is none."""
     problem = ""
     for dynamic in DYNAMIC:
         try:
-            return export_network(network, inputs, folder / f"{dynamic}.{kind}", dynamic)
+            made = export_network(network, inputs, folder / f"{dynamic}.{kind}", dynamic)
+            probe = others(inputs, made)
+            with torch.no_grad():
+                expected = flat_tensors(network(*probe))
+            return made, difference(run_exported(made.path, probe), expected)
         except Exception as error:  # whatever the exporter raises is what the table tells
             cause = error.__cause__ or error
-            problem = f"{type(cause).__name__}: {str(cause).strip().splitlines()[0][:80]}"
-    return problem.replace("|", "/")
+            problem = type(cause).__name__
+    return problem
+
+
+def others(inputs: tuple, made: Exported) -> tuple:
+    """Inputs of other sizes; those of networks with several inputs have only other numbers of samples."""
+    shapes = list(made.inputs.values())
+    if len(inputs) == 1:
+        return (of_another_size(inputs[0], shapes[0]),)
+    return tree_map(lambda x: x[:1], inputs) if isinstance(shapes[0][0], str) else inputs
 
 
 def varying(exported: Exported) -> str:

@@ -107,6 +107,18 @@ def run_exported(path: str | Path, inputs: Sequence[torch.Tensor]) -> list[torch
     return [torch.from_numpy(y) for y in session.run(None, given)]
 
 
+def of_another_size(example: torch.Tensor, shape: Sequence[int | str]) -> torch.Tensor:
+    """The first sample of (B, C, *spatial), repeated along each spatial axis, where ``shape`` says that sizes may vary.
+
+    Args:
+        example: an input.
+        shape: of this input, as in :class:`Exported`.
+    """
+    probe = example[:1] if isinstance(shape[0], str) else example
+    factors = [2 if axis > 1 and isinstance(side, str) else 1 for axis, side in enumerate(shape)]
+    return probe.repeat(*factors)
+
+
 def largest_difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
     """Largest difference of any number, in units of the largest number of its output; infinite for other shapes."""
     if [x.shape for x in found] != [x.shape for x in expected]:
