@@ -94,7 +94,7 @@ def test_command(egd_copy, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["umamba_seg"], "reads its data sets as they are"),
+        (["umamba_seg", "--fit", "crop"], "has no option fit"),
         (["echo_ef_mamba3d", "--fit", "crop"], "has no option fit"),
     ],
 )

@@ -170,7 +170,7 @@ def test_pretraining(echonet, tmp_path):
     video = echonet / "Videos" / "phantom_ts_001.avi"
     options = {"dataset_dir": video, "ckpt_dir": models, "output_dir": tmp_path / "pictures"}
     run_here(["inference", "inference_reconstruction"], **options)
-    assert sorted(path.suffix for path in (tmp_path / "pictures").iterdir()) == [".avi", ".png"]
+    assert sorted(path.suffix for path in (tmp_path / "pictures").iterdir()) == [".avi", ".json", ".png"]
 
 
 def test_ejection_fraction_of_files_is_that_of_the_evaluation(echonet, regressor, tmp_path):
@@ -198,7 +198,7 @@ def test_masks_of_one_file(echonet, segmenter, tmp_path):
 def test_from_the_bundle_folder_and_earlier_results_are_safe(echonet, regressor, tmp_path):
     options = SMALL | {"dataset_dir": echonet, "ckpt_dir": regressor, "output_dir": tmp_path, "bundle_root": "."}
     command = bundle_command(["configs/inference.yaml"], **options)
-    assert "8 videos in" in run(command, cwd=BUNDLE)
+    assert "8 cases in" in run(command, cwd=BUNDLE)
     content = (tmp_path / "ef.csv").read_bytes()
     output = run(command, cwd=BUNDLE, succeed=False)
     assert "error: " in output
