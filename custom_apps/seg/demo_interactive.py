@@ -1,4 +1,4 @@
-"""The demonstration of interactive segmentation: jaws in which only clicks tell the canals from decoys."""
+"""The demonstration of interactive segmentation: jaws in which only clicks tell the canal from decoys."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def demo_summary(output: Path) -> str:
         rows = [row for row in csv.DictReader(file) if row["label"] == "mean"]
     lines = [
         f"Dice {float(row['mean']):.3f} (95 % interval {float(row['95 % low']):.3f} to {float(row['95 % high']):.3f}, "
-        f"{row['cases']} phantom test cases) with {row['clicks']} clicks in each canal"
+        f"{row['cases']} phantom test cases) with {row['clicks']} clicks in the canal"
         for row in rows
     ]
     return "\n".join(

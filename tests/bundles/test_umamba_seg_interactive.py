@@ -37,7 +37,9 @@ def config(*names):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_click_phantom(tmp_path_factory.mktemp("data"), cases=5, test_cases=2, size=20)
+    return write_click_phantom(
+        tmp_path_factory.mktemp("data"), cases=5, test_cases=2, size=20, canals=("Left_IAC", "Right_IAC")
+    )
 
 
 @pytest.fixture(scope="module")
