@@ -37,8 +37,10 @@ else
 	@$(PY) -m custom_apps demo $(BUNDLE) --output $(DEMO_DIR)/$(BUNDLE)$(RECIPE:%=_%) $(RECIPE:%=--recipe %)
 endif
 
+# Files of tests go to as many processes as there are cores, each with one thread: most of the time goes into short runs
+# of bundles, which keep one core busy.
 test: $(VENV)/triton
-	$(PY) -m pytest -q
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 # The kernels for GPUs are tested without one, by Triton's interpreter and compiler. Where there is no Triton, those
 # tests are skipped and say so.
