@@ -8,7 +8,7 @@ from pathlib import Path
 from custom_apps.common.demo_steps import report_steps
 from custom_apps.thyroid.phantom import NAMES
 
-CASES, TEST_CASES = 60, 24
+CASES, TEST_CASES = 60, 48
 
 
 def demo_commands(bundle: Path, output: Path) -> list[list[str]]:
