@@ -8,7 +8,7 @@ from pathlib import Path
 from custom_apps.common.demo_steps import report_steps
 from custom_apps.thyroid.phantom import NAMES
 
-CASES, TEST_CASES = 60, 48
+NODULE_CASES, CLASS_CASES, TEST_CASES = 60, 240, 48
 
 
 def demo_commands(bundle: Path, output: Path) -> list[list[str]]:
@@ -26,16 +26,16 @@ def demo_commands(bundle: Path, output: Path) -> list[list[str]]:
         folders = ["--ckpt_dir", str(output / "models" / task), "--output_dir", str(output / "eval" / task)]
         return ["-m", "monai.bundle", "run", "--config_file", str(files), *folders, *more]
 
-    def phantom(kind: str, folder: Path) -> list[list[str]]:
-        counts = ["--cases", str(CASES), "--test-cases", str(TEST_CASES)]
+    def phantom(kind: str, folder: Path, cases: int) -> list[list[str]]:
+        counts = ["--cases", str(cases), "--test-cases", str(TEST_CASES)]
         command = ["-m", "custom_apps", "phantom", bundle.name, str(folder.parent), "--kind", kind, *counts]
         return [] if folder.is_dir() else [command]
 
     on_nodules, on_classes = ["--dataset_dir", str(nodules)], ["--dataset_dir", str(classes)]
     classification = "train train_classification demo demo_classification"
     return [
-        *phantom("tn3k", nodules),
-        *phantom("classes", classes),
+        *phantom("tn3k", nodules, NODULE_CASES),
+        *phantom("classes", classes, CLASS_CASES),
         ["-m", "custom_apps", "check", bundle.name, str(nodules)],
         step("train pretrain demo demo_pretraining", "pretrained", *on_nodules),
         step("train demo", "segmentation", *on_nodules, *pretrained),
